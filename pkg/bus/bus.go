@@ -1,0 +1,98 @@
+// Package bus owns all of NATS: how runs are appended to the log, followed, read back and deleted; the states of runs, the leases of
+// processes, request and reply. It is the only package that knows nats.go.
+//
+// It promises that what Submit took and Durable names is in the log once, in order, whatever dies; that a reader is told what is
+// missing, and never told so of what is merely late; and that nothing in it grows without a bound. It refuses to guess: an ambiguous
+// answer is resolved by asking the leader of the stream.
+package bus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+)
+
+// Bus is one process's access to NATS. Safe for concurrent use.
+type Bus struct {
+	cfg Config
+	log *slog.Logger
+	met *metrics
+
+	live *link // appends, subscriptions, states, leases
+	hist *link // history, so that reading it back cannot delay what is live
+	js   jetstream.JetStream
+
+	maxAge   time.Duration
+	maxBytes int64
+	readers  *semaphore.Weighted // first in, first out
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	owned *owned
+	beats *beats
+	tails *tails
+}
+
+// Open connects, and creates the stream and the buckets where they are missing. It tries until ctx ends.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.URL == "" && cfg.InProcess == nil {
+		return nil, fmt.Errorf("-nats: no address given")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Window, cfg.Readers = orDefault(cfg.Window, defaultWindow), orDefault(cfg.Readers, defaultReaders)
+	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers))}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.owned, b.beats, b.tails = newOwned(b), newBeats(b), newTails()
+	var err error
+	if b.live, err = dial(ctx, &cfg, "live"); err != nil {
+		b.stop()
+		return nil, err
+	}
+	if b.hist, err = dial(ctx, &cfg, "history"); err != nil {
+		b.Close()
+		return nil, err
+	}
+	b.live.onReconnect(func() { b.met.reconnects.Inc() })
+	if err := b.setup(ctx); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close ends everything that was begun on b and waits for it. What an Appender had not yet made durable is dropped: Release it first.
+func (b *Bus) Close() {
+	b.stop()
+	b.wg.Wait()
+	b.live.close()
+	if b.hist != nil {
+		b.hist.close()
+	}
+}
+
+// Ready returns nil when both connections are there and the stream has a leader.
+func (b *Bus) Ready(ctx context.Context) error {
+	if !b.live.nc.IsConnected() || !b.hist.nc.IsConnected() {
+		return fmt.Errorf("not connected to NATS")
+	}
+	s, err := b.js.Stream(ctx, logStream)
+	if err != nil {
+		return fmt.Errorf("the log does not answer: %w", err)
+	}
+	if c := s.CachedInfo().Cluster; c != nil && c.Leader == "" {
+		return fmt.Errorf("the log has no leader")
+	}
+	return nil
+}

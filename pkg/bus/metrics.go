@@ -1,0 +1,56 @@
+package bus
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics counts what an operator asks about the log.
+type metrics struct {
+	chunks, records, bytes         prometheus.Counter
+	retries                        *prometheus.CounterVec // reason: timeout, fence, refused
+	resolved                       *prometheus.CounterVec // answer: mine, absent, taken, deleted, tail_gone, rebased
+	taken, reconnects              prometheus.Counter
+	stateWrites, stateConflicts    prometheus.Counter
+	slow, healed                   prometheus.Counter
+	readBytes, readRetries, yields prometheus.Counter
+	goneRecords                    prometheus.Counter
+	settled                        *prometheus.CounterVec // what: detached, lost, exited, disconnected
+	cutRuns, cutBytes              *prometheus.CounterVec // reason: runs, namespace, stream, run, age
+	append                         prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	c := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "tasktracer_bus_" + name, Help: help})
+	}
+	v := func(name, label, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tasktracer_bus_" + name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		chunks:         c("append_chunks_total", "Chunks stored."),
+		records:        c("append_records_total", "Records stored."),
+		bytes:          c("append_bytes_total", "Bytes of record data stored."),
+		retries:        v("append_retries_total", "reason", "Publishes tried again."),
+		resolved:       v("append_resolved_total", "answer", "Ambiguous publishes, by what the leader said."),
+		taken:          c("append_taken_total", "Runs that another process took over."),
+		reconnects:     c("reconnects_total", "Connections to NATS that came back."),
+		stateWrites:    c("state_writes_total", "Run states stored."),
+		stateConflicts: c("state_conflicts_total", "Run states that had changed since they were read."),
+		slow:           c("follow_slow_total", "Times that a subscription lost chunks because it was not emptied fast enough."),
+		healed:         c("follow_healed_total", "Times that heartbeats came back after a silence."),
+		readBytes:      c("history_read_bytes_total", "Bytes of chunks read back."),
+		readRetries:    c("history_retries_total", "History reads tried again."),
+		yields:         c("history_yields_total", "Readers that were sent back to the queue because their viewer was slow."),
+		goneRecords:    c("history_gone_records_total", "Records that readers were told are gone."),
+		settled:        v("settled_total", "what", "Runs whose state was settled for them."),
+		cutRuns:        v("janitor_runs_total", "reason", "Runs removed by retention."),
+		cutBytes:       v("janitor_bytes_total", "reason", "Bytes of output removed by retention."),
+		append: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tasktracer_bus_append_seconds", Help: "From the hand-over of a chunk to its being durable.",
+			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5, 10, 20},
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.chunks, m.records, m.bytes, m.retries, m.resolved, m.taken, m.reconnects, m.stateWrites, m.stateConflicts, m.slow, m.healed,
+			m.readBytes, m.readRetries, m.yields, m.goneRecords, m.settled, m.cutRuns, m.cutBytes, m.append)
+	}
+	return m
+}

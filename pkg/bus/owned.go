@@ -1,0 +1,77 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// owned are the runs that this process appends to. Their states are watched on core NATS, so that an owner whose run is idle, too, learns
+// that it was taken or deleted, and sets right what somebody wrote who held it for dead.
+type owned struct {
+	b *Bus
+
+	mu   sync.Mutex
+	runs map[string]*Appender // by path
+	sub  *nats.Subscription   // nil until the first run
+}
+
+func newOwned(b *Bus) *owned { return &owned{b: b, runs: map[string]*Appender{}} }
+
+func (o *owned) add(ctx context.Context, a *Appender) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.listen(ctx); err != nil {
+		return err
+	}
+	o.runs[a.path] = a // an earlier Appender of the same run has a lower epoch, and hears of it by its fence
+	return nil
+}
+
+func (o *owned) remove(a *Appender) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.runs[a.path] == a {
+		delete(o.runs, a.path)
+	}
+}
+
+func (o *owned) listen(ctx context.Context) error {
+	if o.sub != nil {
+		return nil
+	}
+	sub, err := o.b.live.nc.Subscribe(prefixState+">", o.changed)
+	if err != nil {
+		return fmt.Errorf("subscribe to states: %w", err)
+	}
+	o.sub = sub
+	return nil
+}
+
+func (o *owned) changed(m *nats.Msg) {
+	p := strings.TrimPrefix(m.Subject, prefixState)
+	o.mu.Lock()
+	a := o.runs[p]
+	o.mu.Unlock()
+	if a == nil {
+		return
+	}
+	e, err := decodeState(parseSeq(m.Header, hdrSeq), m.Header, m.Data)
+	if err != nil {
+		return // a later version's; the fence tells the rest
+	}
+	a.mu.Lock()
+	epoch, releasing := a.run.Epoch, a.releasing
+	a.mu.Unlock()
+	switch {
+	case e.deleted():
+		a.fail(ErrDeleted)
+	case e.run != nil && e.run.Epoch > epoch:
+		a.fail(ErrTaken)
+	case (e.run == nil || e.why != "" || !e.run.Connected) && !releasing:
+		a.touch() // somebody held us for dead
+	}
+}

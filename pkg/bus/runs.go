@@ -1,0 +1,110 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tasktracer/pkg/frame"
+)
+
+// RunChange is one change of a run's state; Deleted runs carry only their Key (names as stored in the deletion marker).
+// A run that retention removed is Deleted, too.
+type RunChange struct {
+	Run     frame.Run
+	Deleted bool
+}
+
+// WatchRuns calls fn with every run's state, then (synced) once, then with each change, until ctx ends; then it returns nil. It heals itself across reconnects.
+// Changes of one run arrive in order; intermediate ones may be skipped. Calls of fn do not overlap; it must return soon.
+func (b *Bus) WatchRuns(ctx context.Context, fn func(RunChange), synced func()) error {
+	return b.watchBucket(ctx, stateBucket, prefixState, func(v watched) {
+		e, err := decodeState(v.seq, v.header, v.data)
+		if err != nil {
+			b.log.Warn("a run's state that cannot be read", "run", v.path, "err", err)
+			return
+		}
+		if e.why == "" {
+			fn(RunChange{Run: *e.run})
+			return
+		}
+		k, err := parsePath(v.path)
+		if err != nil {
+			return // nothing that this package wrote
+		}
+		if e.run != nil {
+			k = e.run.Key
+		}
+		fn(RunChange{Run: frame.Run{Key: k}, Deleted: true})
+	}, synced)
+}
+
+// DeleteRun removes a run's log and state for good, on every replica, and announces it (WatchRuns: Deleted). What is left is a marker that keeps the
+// run from coming back. Deleting it again is no error. Errors: ErrNotFound where the run is not known, ctx's.
+func (b *Bus) DeleteRun(ctx context.Context, key frame.Key) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	p := path(key)
+	t, err := b.readTail(ctx, p)
+	if err != nil && !errors.Is(err, frame.ErrMalformed) {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	known := t != nil || err != nil
+	// The marker first: an owner that appends from now on looks at it before it begins a log anew, and again afterwards.
+	if err := b.markRemoved(ctx, key, whyDeleted, known); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return b.purgeUntilEmpty(ctx, p)
+}
+
+// markRemoved writes the marker in the place of a run's state.
+func (b *Bus) markRemoved(ctx context.Context, key frame.Key, why string, known bool) error {
+	_, err := b.changeState(ctx, path(key), nil, func(cur stateEntry) (*stateEntry, error) {
+		if cur.rev == 0 && !known {
+			return nil, ErrNotFound
+		}
+		if cur.deleted() {
+			return nil, nil
+		}
+		left := frame.Run{Key: key, Phase: frame.Gone, Changed: time.Now()}
+		if cur.run != nil {
+			left.Epoch, left.Checkpoint = cur.run.Epoch, cur.run.Checkpoint
+		}
+		return &stateEntry{run: &left, why: why}, nil
+	})
+	return err
+}
+
+// purgeSettle is how long a deleted run's log is looked at again: a publish that the leader had let in before the purge is stored behind it.
+const purgeSettle = 200 * time.Millisecond
+
+// purgeUntilEmpty removes a run's chunks, and looks again until nothing of them is left.
+func (b *Bus) purgeUntilEmpty(ctx context.Context, path string) error {
+	for empty := 0; empty < 2; {
+		if err := b.purge(ctx, logStream, prefixIn+path, 0); err != nil {
+			return fmt.Errorf("purge %s: %w", path, err)
+		}
+		if err := sleep(ctx, purgeSettle/2); err != nil {
+			return err
+		}
+		m, err := b.lastMessage(ctx, logStream, prefixIn+path)
+		if err != nil {
+			return fmt.Errorf("purge %s: %w", path, err)
+		}
+		if empty++; m != nil {
+			empty = 0
+		}
+	}
+	return nil
+}
+
+// purgeDeleted is for an owner that finds its run deleted: its last publish may have got in behind the purge.
+func (b *Bus) purgeDeleted(path string) {
+	b.wg.Go(func() {
+		if err := b.purgeUntilEmpty(b.ctx, path); err != nil && b.ctx.Err() == nil {
+			b.log.Warn("purge of a deleted run", "run", path, "err", err)
+		}
+	})
+}
