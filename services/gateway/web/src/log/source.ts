@@ -1,0 +1,149 @@
+// What can be shown as rows: a run's log, or the part of it that was written to stderr.
+
+import { spans, plainText } from "../screen/spans.ts";
+import type { Row, RowSpan } from "../worker/messages.ts";
+import type { StoredRow } from "./layout.ts";
+import type { RunLog } from "./run.ts";
+import { BROKEN, GAP, NOTE, STDERR } from "./table.ts";
+
+/** Bytes of a row that are shown at first, and at most. */
+export const clipAt = 4000;
+export const wholeAt = 1 << 20;
+
+export interface Source {
+  readonly first: number;
+  readonly count: number;
+  readonly stable: number;
+  readonly epoch: number;
+  get(row: number): StoredRow | undefined;
+  /** Whose row it is, in a log of several clients. */
+  from?(row: number): string;
+  /** The row of a line (line feeds before it), or the nearest. */
+  rowOfLine(line: number): number;
+  rowOfTime(at: number): number;
+}
+
+export class RunSource implements Source {
+  constructor(private readonly log: RunLog) {}
+  get first() {
+    return this.log.layout.first;
+  }
+  get count() {
+    return this.log.layout.count;
+  }
+  get stable() {
+    return this.log.layout.stable;
+  }
+  get epoch() {
+    return this.log.epoch;
+  }
+  get(row: number) {
+    return this.log.layout.get(row);
+  }
+  rowOfLine(line: number) {
+    return this.log.layout.rowOfLine(line);
+  }
+  rowOfTime(at: number) {
+    return this.log.layout.rowOfTime(at);
+  }
+}
+
+/** The rows of another source that hold stderr, notes included. */
+export class StderrSource implements Source {
+  readonly first = 0;
+  private rows: number[] = [];
+  private seen = 0;
+  private version = -1;
+
+  constructor(private readonly of: Source) {}
+
+  private update(): void {
+    if (this.version !== this.of.epoch) {
+      this.version = this.of.epoch;
+      this.rows = [];
+      this.seen = this.of.first;
+    }
+    while (this.rows.length > 0 && this.rows[this.rows.length - 1]! >= this.of.stable) this.rows.pop();
+    let i = Math.min(this.seen, Math.max(this.of.first, this.of.stable));
+    for (; i < this.of.count; i++) {
+      const r = this.of.get(i);
+      if (r && r.flags & (STDERR | NOTE | GAP)) {
+        const last = this.rows[this.rows.length - 1];
+        if (last === undefined || last < i) this.rows.push(i);
+      }
+    }
+    this.seen = this.of.stable;
+  }
+
+  get count() {
+    this.update();
+    return this.rows.length;
+  }
+  get stable() {
+    this.update();
+    return Math.max(0, this.rows.length - 64);
+  }
+  get epoch() {
+    return this.of.epoch;
+  }
+  get(row: number) {
+    const r = this.rows[row];
+    return r === undefined ? undefined : this.of.get(r);
+  }
+  from(row: number): string {
+    return this.of.from?.(this.rows[row] ?? -1) ?? "";
+  }
+  rowOfLine(line: number) {
+    return this.near(this.of.rowOfLine(line));
+  }
+  rowOfTime(at: number) {
+    return this.near(this.of.rowOfTime(at));
+  }
+  private near(row: number): number {
+    this.update();
+    let lo = 0;
+    let hi = this.rows.length;
+    while (lo < hi) {
+      const mid = (lo + hi) >> 1;
+      if (this.rows[mid]! < row) lo = mid + 1;
+      else hi = mid;
+    }
+    return Math.min(lo, Math.max(0, this.rows.length - 1));
+  }
+}
+
+/** The rows from `from` up to `to`, ready to be shown. */
+export function show(source: Source, from: number, to: number, whole = false): Row[] {
+  const out: Row[] = [];
+  for (let i = Math.max(from, source.first); i < Math.min(to, source.count); i++) {
+    const r = source.get(i);
+    if (!r) continue;
+    const { spans: list, clipped } = spans(r.bytes, r.style, whole ? wholeAt : clipAt);
+    const row: Row = {
+      row: i,
+      line: r.flags & (NOTE | GAP) ? 0 : r.line + 1,
+      at: r.at,
+      flags: r.flags & ~BROKEN,
+      spans: list.map((s): RowSpan => (s.href === undefined ? [s.text, s.style.fg, s.style.bg, s.style.flags] : [s.text, s.style.fg, s.style.bg, s.style.flags, s.href])),
+      clipped: clipped ? r.bytes.length : 0,
+    };
+    if (source.from) row.from = source.from(i);
+    out.push(row);
+  }
+  return out;
+}
+
+/** Rows as clean text, a line each. A row that was broken by us goes on in the next one. */
+export function text(source: Source, from: number, to: number, limit = 64 << 20): string {
+  const decoder = new TextDecoder();
+  const parts: string[] = [];
+  let size = 0;
+  for (let i = Math.max(from, source.first); i < Math.min(to, source.count) && size < limit; i++) {
+    const r = source.get(i);
+    if (!r) continue;
+    const s = plainText(r.bytes, decoder);
+    parts.push(s, r.flags & BROKEN ? "" : "\n");
+    size += s.length + 1;
+  }
+  return parts.join("");
+}

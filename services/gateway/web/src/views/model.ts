@@ -1,0 +1,218 @@
+// What the page knows of a task: its clients, their runs, and how the connection stands. Views listen to it.
+
+import type { Api, ApiRun } from "../api.ts";
+import { listClients } from "../api.ts";
+import type { RunInfo } from "../log/run.ts";
+import { Bridge } from "../worker/bridge.ts";
+import type { History, RunState } from "../wire.ts";
+
+export type Mood = "running" | "passed" | "failed" | "detached" | "lost" | "unknown";
+
+export interface Client {
+  id: string;
+  /** Connected now, as far as is known. */
+  in: boolean;
+  /** The newest first. */
+  runs: ApiRun[];
+  /** The last line of output that came. */
+  last: string;
+  attached: boolean;
+}
+
+export type Link = { state: "connecting" | "online" } | { state: "offline"; since: number } | { state: "refused"; code: string; message: string };
+
+/** A client list is read anew this long after something was heard, and at the latest every `refresh` ms. */
+const soon = 250;
+const refresh = 5000;
+/** Runs of one client that are remembered. */
+const keptRuns = 50;
+
+export class TaskModel {
+  readonly clients = new Map<string, Client>();
+  link: Link = { state: "connecting" };
+  loaded = false;
+  error = "";
+  problem = "";
+  readonly bridge: Bridge;
+  private readonly listeners = new Set<() => void>();
+  private readonly ends = new Set<(r: ApiRun) => void>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private frame = 0;
+  private closed = false;
+
+  constructor(
+    readonly task: string,
+    token: string,
+    private readonly api: Api,
+  ) {
+    this.bridge = new Bridge((e) => {
+      if (e.t === "online") this.link = { state: "online" };
+      else if (e.t === "offline") {
+        if (this.link.state === "online" || this.link.state === "connecting") this.link = { state: "offline", since: Date.now() };
+      } else if (e.t === "refused") this.link = { state: "refused", code: e.code, message: e.message };
+      else if (e.t === "problem") this.problem = e.problem.message;
+      else if (e.t === "in" || e.t === "out") {
+        this.client(e.from).in = e.t === "in";
+        this.loadSoon(soon);
+      } else if (e.t === "runs") this.takeRuns(e.runs, e.last);
+      if (e.t === "online") this.loadSoon(0);
+      this.changed();
+    });
+    this.bridge.tell({ t: "connect", url: location.origin, token, task });
+    this.loadSoon(0);
+  }
+
+  /** Hears of changes, at most once a frame. */
+  listen(f: () => void): () => void {
+    this.listeners.add(f);
+    return () => this.listeners.delete(f);
+  }
+
+  /** Hears of runs that end while the page looks on. */
+  onEnd(f: (r: ApiRun) => void): () => void {
+    this.ends.add(f);
+    return () => this.ends.delete(f);
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.bridge.close();
+  }
+
+  client(id: string): Client {
+    let c = this.clients.get(id);
+    if (!c) this.clients.set(id, (c = { id, in: false, runs: [], last: "", attached: false }));
+    return c;
+  }
+
+  attach(ids: string[], history: History): void {
+    const fresh = ids.filter((id) => !this.client(id).attached);
+    if (fresh.length === 0) return;
+    for (const id of fresh) this.client(id).attached = true;
+    this.bridge.tell({ t: "attach", ids: fresh, history });
+    this.changed();
+  }
+
+  detach(ids: string[]): void {
+    const known = ids.filter((id) => this.client(id).attached);
+    if (known.length === 0) return;
+    for (const id of known) this.client(id).attached = false;
+    this.bridge.tell({ t: "detach", ids: known });
+    this.changed();
+  }
+
+  private changed(): void {
+    if (this.frame || this.closed) return;
+    this.frame = window.setTimeout(() => {
+      this.frame = 0;
+      for (const f of this.listeners) f();
+    }, 60);
+  }
+
+  private takeRuns(runs: RunInfo[], last: { [run: string]: string }): void {
+    for (const r of runs) {
+      const c = this.client(r.from);
+      const old = c.runs.find((x) => x.run === r.run);
+      const known = old ?? blankRun(r.from, r.run);
+      if (!old) c.runs.unshift(known);
+      const ended = !over(known.state) && over(r.state) && known.startedAt > 0;
+      known.state = r.state;
+      known.code = r.code;
+      known.signal = r.signal ?? "";
+      known.message = r.message;
+      if (r.startedAt) known.startedAt = r.startedAt;
+      if (r.cmd) known.cmd = r.cmd;
+      if (r.host) known.host = r.host;
+      if (over(r.state) && !known.endedAt) known.endedAt = ended ? Date.now() : 0;
+      if (!over(r.state)) known.endedAt = 0;
+      c.last = last[r.run] || c.last;
+      order(c);
+      if (ended) {
+        for (const f of this.ends) f(known);
+        this.loadSoon(soon);
+      }
+    }
+  }
+
+  private loadSoon(ms: number): void {
+    if (this.closed) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => void this.load(), ms);
+  }
+
+  private async load(): Promise<void> {
+    try {
+      const runs = await listClients(this.api, this.task);
+      for (const r of runs) this.merge(r.run, r.in);
+      this.error = "";
+      this.loaded = true;
+    } catch (e) {
+      this.error = e instanceof Error ? e.message : String(e);
+    }
+    this.changed();
+    this.loadSoon(document.hidden ? refresh * 6 : refresh);
+  }
+
+  private merge(r: ApiRun, isIn: boolean): void {
+    const c = this.client(r.client);
+    c.in = isIn;
+    const old = c.runs.find((x) => x.run === r.run);
+    if (old) Object.assign(old, r);
+    else c.runs.push(r);
+    order(c);
+  }
+
+  /** Earlier runs of a client, as they are asked for. */
+  addRuns(id: string, runs: ApiRun[]): void {
+    const c = this.client(id);
+    for (const r of runs) this.merge(r, c.in);
+    this.changed();
+  }
+}
+
+function order(c: Client): void {
+  c.runs.sort((a, b) => b.startedAt - a.startedAt);
+  if (c.runs.length > keptRuns) c.runs.length = keptRuns;
+}
+
+function blankRun(client: string, run: string): ApiRun {
+  return { run, client, state: "running", startedAt: 0, endedAt: 0, code: null, signal: "", message: "", cmd: "", host: "", bytes: 0, lines: 0 };
+}
+
+export function over(state: string): boolean {
+  return state === "exited" || state === "lost";
+}
+
+/** How a run is doing, in one word. */
+export function mood(r: ApiRun | undefined): Mood {
+  if (!r) return "unknown";
+  const s = r.state as RunState;
+  if (s === "running" || s === "suspect") return "running";
+  if (s === "detached") return "detached";
+  if (s === "lost") return "lost";
+  return r.code === 0 && !r.signal ? "passed" : "failed";
+}
+
+/** How a run ended or that it goes on, in a few words. */
+export function ending(r: ApiRun | undefined): string {
+  switch (mood(r)) {
+    case "running":
+      return r!.state === "suspect" ? "running, server quiet" : "running";
+    case "detached":
+      return "connection lost, waiting";
+    case "lost":
+      return "connection lost";
+    case "passed":
+      return "exit 0";
+    case "failed":
+      return r!.signal ? `ended by ${r!.signal}` : r!.code === null ? "ended" : `exit ${r!.code}`;
+    default:
+      return "no run yet";
+  }
+}
+
+/** Failed first, then what runs, then what went well. */
+export function rank(c: Client): number {
+  return { failed: 0, lost: 1, detached: 2, running: 3, passed: 4, unknown: 5 }[mood(c.runs[0])];
+}

@@ -1,0 +1,80 @@
+// The page's end of the worker.
+
+import type { FromWorker, Found, Query, Row, Spec, Status, ToWorker } from "./messages.ts";
+
+declare const WORKER: string;
+
+type Event = Exclude<FromWorker, { t: "answer" | "status" }>;
+type Ask = Extract<ToWorker, { ask: number }>;
+type Question = Ask extends infer A ? (A extends Ask ? Omit<A, "ask"> : never) : never;
+
+export class Bridge {
+  private readonly worker = new Worker(WORKER, { type: "module" });
+  private readonly waiting = new Map<number, (value: unknown) => void>();
+  private readonly views = new Map<number, (s: Status) => void>();
+  private asked = 0;
+  private opened = 0;
+
+  constructor(on: (e: Event) => void) {
+    this.worker.onmessage = (e: MessageEvent<FromWorker>) => {
+      const m = e.data;
+      if (m.t === "answer") {
+        this.waiting.get(m.ask)?.(m.value);
+        this.waiting.delete(m.ask);
+      } else if (m.t === "status") {
+        this.views.get(m.status.view)?.(m.status);
+      } else {
+        on(m);
+      }
+    };
+  }
+
+  tell(m: Exclude<ToWorker, { ask: number }>): void {
+    this.worker.postMessage(m);
+  }
+
+  private ask<T>(q: Question): Promise<T> {
+    const ask = ++this.asked;
+    return new Promise((done) => {
+      this.waiting.set(ask, done as (v: unknown) => void);
+      this.worker.postMessage({ ...q, ask });
+    });
+  }
+
+  /** Opens a log to be shown; `on` hears how it stands. */
+  open(spec: Spec, on: (s: Status) => void): LogHandle {
+    const view = ++this.opened;
+    this.views.set(view, on);
+    this.tell({ t: "open", view, spec });
+    return {
+      rows: (from, to, whole = false) => this.ask<Row[]>({ t: "rows", view, from, to, whole }),
+      text: (from, to) => this.ask<string>({ t: "text", view, from, to }),
+      rowOfLine: (line) => this.ask<number>({ t: "line", view, line }),
+      rowOfTime: (at) => this.ask<number>({ t: "time", view, at }),
+      nextStderr: (after) => this.ask<number>({ t: "stderr", view, after }),
+      find: (query) => this.ask<Found>({ t: "find", view, query }),
+      follow: (rows) => this.tell({ t: "follow", view, rows }),
+      close: () => {
+        this.views.delete(view);
+        this.tell({ t: "close", view });
+      },
+    };
+  }
+
+  close(): void {
+    this.worker.terminate();
+  }
+}
+
+/** A log that is open in the worker. Rows are numbered as in Status. */
+export interface LogHandle {
+  rows(from: number, to: number, whole?: boolean): Promise<Row[]>;
+  text(from: number, to: number): Promise<string>;
+  rowOfLine(line: number): Promise<number>;
+  rowOfTime(at: number): Promise<number>;
+  nextStderr(after: number): Promise<number>;
+  find(query: Query): Promise<Found>;
+  /** Asks for the last rows with every status; 0 for none. */
+  follow(rows: number): void;
+  close(): void;
+}

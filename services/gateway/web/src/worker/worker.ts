@@ -1,0 +1,205 @@
+// The worker: holds the connection and the logs, and answers the page's questions about rows.
+
+import { Connection } from "../connection/connection.ts";
+import { Merged } from "../log/merged.ts";
+import { RunLog } from "../log/run.ts";
+import { RunSource, show, StderrSource, text, type Source } from "../log/source.ts";
+import { STDERR } from "../log/table.ts";
+import { Search } from "../search/search.ts";
+import type { FromWorker, Row, Spec, ToWorker } from "./messages.ts";
+import { plainText } from "../screen/spans.ts";
+
+/** Memory for all logs together, in bytes; then the oldest output of the largest log nobody looks at is let go first. */
+const budget = 192 << 20;
+/** Time between two looks at what changed, in ms: what came in between is shown together. */
+const tick = 50;
+
+interface View {
+  spec: Spec;
+  source: Source;
+  log: RunLog | undefined;
+  follow: number;
+  shown: string;
+  search: Search;
+}
+
+const logs = new Map<string, RunLog>();
+const views = new Map<number, View>();
+const changed = new Set<RunLog>();
+const merged = new Merged(() => [...logs.values()].filter((l) => connection?.has(l.info.from)));
+let connection: Connection | undefined;
+let scheduled = false;
+
+const post = (m: FromWorker) => self.postMessage(m);
+
+function log(from: string, run: string): RunLog {
+  let l = logs.get(run);
+  if (!l) logs.set(run, (l = new RunLog(from, run)));
+  return l;
+}
+
+function touched(l: RunLog): void {
+  changed.add(l);
+  schedule();
+}
+
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  setTimeout(flush, tick);
+}
+
+function flush(): void {
+  scheduled = false;
+  trim();
+  if (changed.size > 0) {
+    const last: { [run: string]: string } = Object.create(null);
+    for (const l of changed) last[l.info.run] = lastLine(l);
+    post({ t: "runs", runs: [...changed].map((l) => ({ ...l.info })), last });
+    changed.clear();
+  }
+  for (const id of views.keys()) status(id);
+}
+
+/** The last line that shows anything. */
+function lastLine(l: RunLog): string {
+  const { layout } = l;
+  for (let i = layout.count - 1; i >= Math.max(layout.first, layout.count - 5); i--) {
+    const r = layout.get(i);
+    if (!r) continue;
+    const s = plainText(r.bytes.length > 300 ? r.bytes.subarray(0, 300) : r.bytes).trim();
+    if (s !== "") return s;
+  }
+  return "";
+}
+
+function status(id: number): void {
+  const v = views.get(id);
+  if (!v) return;
+  if (v.spec.kind === "merged") merged.update();
+  const { source, log: l } = v;
+  const version = l ? l.version : 0;
+  const count = source.count;
+  const key = `${source.first} ${count} ${source.epoch} ${version} ${l?.live} ${v.follow}`;
+  if (key === v.shown && l) return;
+  v.shown = key;
+  let tail: Row[] = [];
+  if (v.follow > 0) tail = show(source, count - v.follow, count);
+  post({
+    t: "status",
+    status: {
+      view: id,
+      first: source.first,
+      count,
+      stable: source.stable,
+      epoch: source.epoch,
+      bytes: l?.bytes ?? 0,
+      lines: l?.layout.lines ?? 0,
+      held: l?.layout.held ?? 0,
+      live: l?.live ?? true,
+      startedAt: l?.info.startedAt ?? 0,
+      tail,
+    },
+  });
+}
+
+function trim(): void {
+  let held = 0;
+  for (const l of logs.values()) held += l.layout.held;
+  if (held <= budget) return;
+  const watched = new Set([...views.values()].map((v) => v.log));
+  const order = [...logs.values()].sort((a, b) => Number(watched.has(a)) - Number(watched.has(b)) || b.layout.held - a.layout.held);
+  for (const l of order) {
+    if (held <= budget) return;
+    const before = l.layout.held;
+    const share = Math.max(before - (held - budget), watched.has(l) ? 4 << 20 : 1 << 20);
+    if (share >= before) continue;
+    if (l.layout.trim(share) > 0) touched(l);
+    held -= before - l.layout.held;
+  }
+}
+
+function connect(url: string, token: string, task: string): void {
+  connection?.close();
+  connection = new Connection(url, token, task, {
+    online: () => post({ t: "online" }),
+    offline: (why) => post({ t: "offline", why }),
+    refused: (code, message) => post({ t: "refused", code, message }),
+    workerIn: (from) => post({ t: "in", from }),
+    workerOut: (from) => post({ t: "out", from }),
+    problem: (problem) => post({ t: "problem", problem }),
+    start: (e) => on(e, (l) => l.start(e)),
+    data: (e) => on(e, (l) => l.take(e)),
+    gap: (e) => on(e, (l) => l.gap(e)),
+    eof: (e) => on(e, (l) => l.eof(e)),
+    state: (e) => on(e, (l) => l.state(e.state)),
+    live: (e) =>
+      on(e, (l) => {
+        l.live = true;
+        l.version++;
+      }),
+  });
+}
+
+function on(e: { from: string; run: string }, f: (l: RunLog) => void): void {
+  const l = log(e.from, e.run);
+  f(l);
+  touched(l);
+}
+
+function open(id: number, spec: Spec): void {
+  const l = spec.kind === "run" ? log(spec.from, spec.run) : undefined;
+  let source: Source = l ? new RunSource(l) : merged;
+  if (spec.stderr) source = new StderrSource(source);
+  views.set(id, { spec, source, log: l, follow: 0, shown: "", search: new Search(source) });
+  status(id);
+}
+
+async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
+  const v = views.get(m.view);
+  if (!v) return undefined;
+  switch (m.t) {
+    case "rows":
+      return show(v.source, m.from, m.to, m.whole);
+    case "text":
+      return text(v.source, m.from, m.to);
+    case "line":
+      return v.source.rowOfLine(m.line);
+    case "time":
+      return v.source.rowOfTime(m.at);
+    case "stderr":
+      return firstStderr(v.source, m.after);
+    case "find":
+      return v.search.run(m.query);
+  }
+}
+
+function firstStderr(s: Source, after: number): number {
+  for (let i = Math.max(s.first, after); i < s.count; i++) if ((s.get(i)?.flags ?? 0) & STDERR) return i;
+  return -1;
+}
+
+self.onmessage = (e: MessageEvent<ToWorker>) => {
+  const m = e.data;
+  switch (m.t) {
+    case "connect":
+      return connect(m.url, m.token, m.task);
+    case "attach":
+      return connection?.attach(m.ids, m.history);
+    case "detach":
+      connection?.detach(m.ids);
+      return schedule();
+    case "open":
+      return open(m.view, m.spec);
+    case "close":
+      views.delete(m.view);
+      return;
+    case "follow": {
+      const v = views.get(m.view);
+      if (v) v.follow = Math.min(m.rows, 400);
+      return status(m.view);
+    }
+    default:
+      void answer(m).then((value) => post({ t: "answer", ask: m.ask, value }));
+  }
+};
