@@ -1,0 +1,214 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is one client's connection. All methods are safe for concurrent use.
+type Conn struct {
+	srv    *Server
+	sid    string // the session id: whoever knows it can act as this client
+	id     string
+	eio    int
+	remote string
+	header http.Header
+	query  url.Values
+	ctx    context.Context
+	cancel context.CancelFunc
+	since  time.Time
+
+	handler atomic.Pointer[func(*Event)]
+	heard   atomic.Int64 // when a packet came last, as time since the server's start
+	busy    atomic.Bool  // a handler is running: nothing is read, and the peer's silence proves nothing
+
+	recv    sync.Mutex // held while a message is handled; guards what follows
+	partial *partial   // a message whose attachments are still to come
+	raw     bool       // see decodePayload3
+
+	mu        sync.Mutex // guards what follows; never held while calling out or writing
+	out       outbox
+	sock      *socket       // nil while polling
+	wake      chan struct{} // wakes the polling request that waits for something to send; nil while none does
+	answering bool          // a polling request is waiting or being answered
+	posting   bool
+	probing   bool // a WebSocket has been probed: waiting polling requests are to be released
+	connected bool // the default namespace
+	leaving   bool // Disconnect was called: nothing more is taken
+	closed    bool
+	lingering bool // closed, but the transport is left to the client for a moment
+	reason    string
+	onClose   func(string)
+	finished  bool // nothing of the caller runs any more; onClose was called, if it was set
+	timer     *time.Timer
+	pinged    time.Duration // when the last heartbeat was queued
+	beat      uint64        // its place in the outbox
+	stuck     time.Duration // since when something waits for a polling request; 0: nothing does
+	acks      map[uint64]chan []json.RawMessage
+	nextAck   uint64
+}
+
+// Info is what is known of the client.
+type Info struct {
+	EIO       int         // 3 or 4
+	Transport string      // polling or websocket, now
+	Remote    string      // address, from X-Forwarded-For only if trusted
+	Header    http.Header // of the handshake; not to be changed
+	Query     url.Values  // of the handshake; not to be changed
+}
+
+// ID names the connection, in logs for instance. It is not the session id, and gives no access.
+func (c *Conn) ID() string { return c.id }
+
+// Info tells what is known of the client.
+func (c *Conn) Info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := Info{EIO: c.eio, Transport: "polling", Remote: c.remote, Header: c.header, Query: c.query}
+	if c.sock != nil {
+		i.Transport = "websocket"
+	}
+	return i
+}
+
+// Context ends when the connection does.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// OnEvent sets what is called for each event, in order, one at a time. While it runs nothing more is read from the connection
+// (that is the back-pressure; acknowledgements are not read either), and heartbeats go on: the peer is kept alive and the own deadline is suspended.
+// It may be called again at any time, also from within fn; it takes effect from the next event on. A panic in fn ends this connection only.
+// Events that come while nothing is set are dropped.
+func (c *Conn) OnEvent(fn func(*Event)) { c.handler.Store(&fn) }
+
+// OnClose sets what is called once, after the last OnEvent call has returned; at once if that was before. reason is one of the Reason constants,
+// or what Close was given.
+func (c *Conn) OnClose(fn func(reason string)) {
+	c.mu.Lock()
+	if !c.finished {
+		c.onClose = fn
+		c.mu.Unlock()
+		return
+	}
+	reason := c.reason
+	c.mu.Unlock()
+	c.guard(func() { fn(reason) })
+}
+
+// Disconnect tells the client to go and not to come back ("io server disconnect"), after what was sent before; the connection is then closed.
+// It does not wait for that.
+func (c *Conn) Disconnect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.leaving {
+		return
+	}
+	if c.connected {
+		c.push(c.srv.goodbye)
+	}
+	c.leaving = true
+	c.out.wakeAll()
+	if c.out.empty() {
+		go c.end(ReasonServerDisconnect)
+	}
+}
+
+// Close ends the transport only: clients reconnect. What was sent and not yet written is lost. reason is for OnClose and the metrics;
+// take it from a fixed set.
+func (c *Conn) Close(reason string) { c.end(reason) }
+
+// end closes the connection, once.
+func (c *Conn) end(reason string) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed, c.reason = true, reason
+	c.lingering = reason == ReasonServerDisconnect && c.connected
+	sock, writing, lingering := c.sock, c.out.writing, c.lingering
+	c.out.drop()
+	for id, ch := range c.acks {
+		close(ch)
+		delete(c.acks, id)
+	}
+	c.timer.Stop()
+	c.wakePoll()
+	c.mu.Unlock()
+
+	c.cancel()
+	c.srv.metrics.closed(reason)
+	c.srv.log.Debug("connection closed", "conn", c.id, "remote", c.remote, "reason", reason)
+	go c.finish(sock, writing, lingering)
+}
+
+// finish lets go of the transport, waits for the handler, and tells the caller.
+func (c *Conn) finish(sock *socket, writing, lingering bool) {
+	defer c.srv.live.Done()
+	switch {
+	case lingering:
+		// The client goes by itself when it reads the goodbye. Hanging up first would race with that, and with what it is just sending.
+		time.AfterFunc(c.srv.cfg.Linger, func() { c.hangUp(sock, false) })
+	default:
+		c.hangUp(sock, writing)
+	}
+	c.recv.Lock()
+	c.partial = nil
+	c.recv.Unlock()
+	c.mu.Lock()
+	c.finished = true
+	fn, reason := c.onClose, c.reason
+	c.onClose = nil
+	c.mu.Unlock()
+	if fn != nil {
+		c.guard(func() { fn(reason) })
+	}
+}
+
+// hangUp ends the transport and forgets the session.
+func (c *Conn) hangUp(sock *socket, writing bool) {
+	c.mu.Lock()
+	c.lingering = false
+	c.wakePoll()
+	c.mu.Unlock()
+	c.srv.forget(c)
+	if sock == nil {
+		return
+	}
+	if writing {
+		sock.kill()
+		return
+	}
+	sock.hangUp(closeCode(c.reason), c.srv.cfg.Linger)
+}
+
+// closeCode gives the WebSocket close code for a reason.
+func closeCode(reason string) int {
+	switch reason {
+	case ReasonTooLarge:
+		return 1009
+	case ReasonMalformed:
+		return 1002
+	case ReasonPanic:
+		return 1011
+	case ReasonShutdown:
+		return 1001
+	default:
+		return 1000
+	}
+}
+
+// guard calls fn, and ends the connection if it panics.
+func (c *Conn) guard(fn func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.panicked(c, p)
+			c.end(ReasonPanic)
+		}
+	}()
+	fn()
+}

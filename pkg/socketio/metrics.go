@@ -1,0 +1,61 @@
+package socketio
+
+// Metrics is what a Server tells about itself; nil functions are skipped. They are called from many goroutines and must not block.
+type Metrics struct {
+	Opened    func(eio int, transport string)   // a session began; transport is "polling" or "websocket"
+	Upgraded  func()                            // a session went from polling to WebSocket
+	Closed    func(reason string)               // a session ended; one of the Reason constants, or what Close was given
+	Refused   func(reason string)               // a request was refused: "origin", "rate", "conns", "protocol", "method", "session", "peer", "shutdown", "jsonp"
+	Forwarded func(outcome string)              // a request went to the owner of its session: "ok", "failed"
+	Received  func(bytes int)                   // a message was read
+	Written   func(messages, bytes, writes int) // messages were handed to the transport, in so many system calls or polling answers
+	Panicked  func()                            // a handler panicked; its connection is closed
+}
+
+func (m *Metrics) opened(eio int, transport string) {
+	if m.Opened != nil {
+		m.Opened(eio, transport)
+	}
+}
+
+func (m *Metrics) upgraded() {
+	if m.Upgraded != nil {
+		m.Upgraded()
+	}
+}
+
+func (m *Metrics) closed(reason string) {
+	if m.Closed != nil {
+		m.Closed(reason)
+	}
+}
+
+func (m *Metrics) refused(reason string) {
+	if m.Refused != nil {
+		m.Refused(reason)
+	}
+}
+
+func (m *Metrics) forwarded(outcome string) {
+	if m.Forwarded != nil {
+		m.Forwarded(outcome)
+	}
+}
+
+func (m *Metrics) received(bytes int) {
+	if m.Received != nil {
+		m.Received(bytes)
+	}
+}
+
+func (m *Metrics) written(messages, bytes, writes int) {
+	if m.Written != nil {
+		m.Written(messages, bytes, writes)
+	}
+}
+
+func (m *Metrics) panicked() {
+	if m.Panicked != nil {
+		m.Panicked()
+	}
+}

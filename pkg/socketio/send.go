@@ -1,0 +1,195 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+)
+
+// Send hands m to the connection. It blocks while the connection's bounded buffer is full, until ctx ends or the connection closes.
+func (c *Conn) Send(ctx context.Context, m *Message) error {
+	_, err := c.SendAll(ctx, []*Message{m})
+	return err
+}
+
+// TrySend is Send for those who cannot wait: ErrWouldBlock, at once, when the buffer is full.
+func (c *Conn) TrySend(m *Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.leaving {
+		return ErrClosed
+	}
+	if !c.out.fits(m.cost(), c.srv.cfg.SendBuffer) {
+		return ErrWouldBlock
+	}
+	c.push(m)
+	return nil
+}
+
+// SendAll hands over many at once: one lock, one write where possible. It blocks as Send does. n is how many were taken.
+func (c *Conn) SendAll(ctx context.Context, ms []*Message) (n int, err error) {
+	c.mu.Lock()
+	for {
+		if c.closed || c.leaving {
+			c.mu.Unlock()
+			return n, ErrClosed
+		}
+		for n < len(ms) && c.out.fits(ms[n].cost(), c.srv.cfg.SendBuffer) {
+			c.push(ms[n])
+			n++
+		}
+		if n == len(ms) {
+			c.mu.Unlock()
+			return n, nil
+		}
+		changed := c.out.wait()
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return n, ctx.Err()
+		}
+		c.mu.Lock()
+	}
+}
+
+// Emit encodes an event and sends it.
+func (c *Conn) Emit(ctx context.Context, event string, args ...any) error {
+	m, err := NewMessage(event, args...)
+	if err != nil {
+		return err
+	}
+	return c.Send(ctx, m)
+}
+
+// EmitAck sends and waits for the client's acknowledgement. Called within OnEvent's function it would wait for ever, since nothing is read meanwhile.
+func (c *Conn) EmitAck(ctx context.Context, event string, args ...any) ([]json.RawMessage, error) {
+	c.mu.Lock()
+	if c.closed || c.leaving {
+		c.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if len(c.acks) >= c.srv.cfg.MaxUnacked {
+		c.mu.Unlock()
+		return nil, ErrWouldBlock
+	}
+	id := c.nextAck
+	c.nextAck++
+	answer := make(chan []json.RawMessage, 1)
+	if c.acks == nil {
+		c.acks = make(map[uint64]chan []json.RawMessage)
+	}
+	c.acks[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.acks, id)
+		c.mu.Unlock()
+	}()
+
+	m, err := newPacket("42"+strconv.FormatUint(id, 10), event, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Send(ctx, m); err != nil {
+		return nil, err
+	}
+	select {
+	case args, ok := <-answer:
+		if !ok {
+			return nil, ErrClosed
+		}
+		return args, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Flush returns when all that was sent before has been written to the transport.
+func (c *Conn) Flush(ctx context.Context) error {
+	c.mu.Lock()
+	target := c.out.queued
+	for c.out.written < target {
+		if c.closed {
+			c.mu.Unlock()
+			return ErrClosed
+		}
+		changed := c.out.wait()
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c.mu.Lock()
+	}
+	c.mu.Unlock()
+	return nil
+}
+
+// push queues m and sees to it that somebody writes it. The caller holds mu.
+func (c *Conn) push(m *Message) {
+	c.out.add(m)
+	c.kick()
+}
+
+// kick gets what is queued written. The caller holds mu.
+func (c *Conn) kick() {
+	if len(c.out.queue) == 0 {
+		return
+	}
+	if c.sock == nil {
+		if c.stuck == 0 && !c.answering {
+			c.stuck = c.srv.now()
+			c.plan()
+		}
+		c.wakePoll()
+		return
+	}
+	// An answer still being written by polling comes first.
+	if !c.out.writing && !c.answering {
+		c.out.writing = true
+		go c.write()
+	}
+}
+
+// write empties the queue into the WebSocket, and ends when there is no more.
+func (c *Conn) write() {
+	var batch []*Message
+	c.mu.Lock()
+	for len(c.out.queue) > 0 && !c.closed {
+		batch, c.out.queue = c.out.queue, batch[:0]
+		c.mu.Unlock()
+		writes, bytes, err := c.sock.write(batch)
+		if err != nil {
+			c.writeFailed(err)
+			return
+		}
+		c.srv.metrics.written(len(batch), bytes, writes)
+		c.mu.Lock()
+		c.out.done(batch)
+		clear(batch)
+	}
+	c.out.writing = false
+	if len(c.out.queue) == 0 {
+		c.out.queue = nil
+	}
+	gone := c.leaving && !c.closed
+	c.mu.Unlock()
+	if gone {
+		c.end(ReasonServerDisconnect)
+	}
+}
+
+// writeFailed ends the connection. What was not written may have reached the client in part, so nothing more can be sent.
+func (c *Conn) writeFailed(err error) {
+	reason := ReasonTransportClose
+	if isTimeout(err) {
+		reason = ReasonWriteTimeout
+	}
+	c.end(reason)
+	c.mu.Lock()
+	c.out.writing = false
+	c.mu.Unlock()
+	c.sock.kill()
+}
