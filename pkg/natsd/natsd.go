@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -25,6 +26,8 @@ type Config struct {
 	Listen string
 	// Cluster joins servers to one cluster; nil for a server by itself. Tests use it.
 	Cluster *Cluster
+	// Log gets the server's warnings and errors; nil: discarded.
+	Log *slog.Logger
 }
 
 // Cluster says how a server finds its siblings.
@@ -38,7 +41,10 @@ type Cluster struct {
 }
 
 // Server is an embedded nats-server with JetStream.
-type Server struct{ ns *server.Server }
+type Server struct {
+	ns    *server.Server
+	fatal chan string // why the server gave up starting
+}
 
 // readyWithin bounds the wait for a start; a log of many gigabytes takes seconds to recover after a kill, not minutes.
 const readyWithin = 2 * time.Minute
@@ -59,8 +65,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{ns: ns, fatal: make(chan string, 1)}
+	ns.SetLogger(&logger{log: cfg.Log, fatal: s.fatal}, false, false)
 	ns.Start()
-	s := &Server{ns: ns}
 	if err := s.waitReady(ctx); err != nil {
 		s.Stop()
 		return nil, err
@@ -122,6 +132,11 @@ func (s *Server) waitReady(ctx context.Context) error {
 	for !s.ns.ReadyForConnections(100 * time.Millisecond) {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("embedded NATS: start: %w", err)
+		}
+		select {
+		case why := <-s.fatal:
+			return fmt.Errorf("embedded NATS: %s", why)
+		default:
 		}
 		if !s.ns.Running() || time.Now().After(deadline) {
 			return fmt.Errorf("embedded NATS: not ready within %v", readyWithin)
