@@ -127,6 +127,7 @@ func (k *Keyring) Sign(c Claims, life time.Duration) (token string, issued Claim
 }
 
 // Verify checks a token against the keys of the type that the caller wants, and that it is of this type. Errors: ErrMissing, ErrInvalid, ErrExpired.
+// With ErrExpired the claims are told all the same: everything but the time was right.
 func (k *Keyring) Verify(token string, want Type) (Claims, error) {
 	if token == "" {
 		return Claims{}, ErrMissing
@@ -136,10 +137,8 @@ func (k *Keyring) Verify(token string, want Type) (Claims, error) {
 	}
 	var p payload
 	_, err := k.parser.ParseWithClaims(token, &p, func(t *jwt.Token) (any, error) { return k.candidates(t.Header, want) })
-	if errors.Is(err, jwt.ErrTokenExpired) && p.Type == want {
-		return Claims{}, ErrExpired
-	}
-	if err != nil {
+	expired := errors.Is(err, jwt.ErrTokenExpired) && p.Type == want // the signature was checked before
+	if err != nil && !expired {
 		return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if p.Type != want {
@@ -154,6 +153,9 @@ func (k *Keyring) Verify(token string, want Type) (Claims, error) {
 	}
 	if p.Expires != nil {
 		c.Expires = p.Expires.Time
+	}
+	if expired {
+		return c, ErrExpired
 	}
 	return c, nil
 }

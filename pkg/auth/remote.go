@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func NewRemote(r Requester) *Remote {
 }
 
 // Verify checks a token; want is the type that the caller needs. Errors: the four of this package, or trouble reaching the service,
-// which says nothing about the token.
+// which says nothing about the token. With ErrExpired the claims are told all the same: who was let in before may go on.
 func (v *Remote) Verify(ctx context.Context, token string, want Type) (Claims, error) {
 	if token == "" {
 		return Claims{}, ErrMissing
@@ -99,7 +100,7 @@ func (v *Remote) ask(ctx context.Context, token string, want Type) (Claims, erro
 	}
 	if resp.GetError() != "" {
 		if err := fromCode(resp.GetError()); err != nil {
-			return Claims{}, err
+			return expiredClaims(resp.GetClaims(), want, err), err
 		}
 		return Claims{}, fmt.Errorf("token service answered %q", resp.GetError())
 	}
@@ -108,6 +109,14 @@ func (v *Remote) ask(ctx context.Context, token string, want Type) (Claims, erro
 		return Claims{}, fmt.Errorf("token service answered with type %q, asked for %q", c.Type, want)
 	}
 	return c, nil
+}
+
+// expiredClaims are what an answer says of a token whose only fault is its age.
+func expiredClaims(p *tasktracerv1.Claims, want Type, err error) Claims {
+	if c := ClaimsFromProto(p); errors.Is(err, ErrExpired) && c.Type == want {
+		return c
+	}
+	return Claims{}
 }
 
 func (v *Remote) cached(key verdictKey) (verdict, bool) {
@@ -124,14 +133,11 @@ func (v *Remote) cached(key verdictKey) (verdict, bool) {
 
 // judge applies what is newer than the verdict: the clock, and revocations. The lock is held.
 func (v *Remote) judge(found verdict, now time.Time) verdict {
-	if found.err != nil {
-		return found
-	}
-	if !found.claims.Expires.IsZero() && now.After(found.claims.Expires) {
-		return verdict{err: ErrExpired}
-	}
-	if _, ok := v.revoked[found.claims.ID]; ok {
+	if _, ok := v.revoked[found.claims.ID]; ok && found.claims.ID != "" {
 		return verdict{err: ErrRevoked}
+	}
+	if found.err == nil && !found.claims.Expires.IsZero() && now.After(found.claims.Expires) {
+		found.err = ErrExpired
 	}
 	return found
 }
