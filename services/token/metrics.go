@@ -1,0 +1,52 @@
+package token
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tasktracer/pkg/auth"
+)
+
+type metrics struct {
+	verdicts    *prometheus.CounterVec
+	issued      *prometheus.CounterVec
+	http        *prometheus.CounterVec
+	revocations prometheus.Counter
+	revoked     prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tasktracer_token_verdicts_total", Help: "Tokens verified, by the type asked for and the outcome.",
+		}, []string{"type", "outcome"}),
+		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tasktracer_token_issued_total", Help: "Tokens issued, by type.",
+		}, []string{"type"}),
+		http: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tasktracer_token_http_requests_total", Help: "HTTP requests, by what was asked for and the outcome.",
+		}, []string{"action", "outcome"}),
+		revocations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tasktracer_token_revocations_total", Help: "Tokens revoked through this replica.",
+		}),
+		revoked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tasktracer_token_revoked_tokens", Help: "Revoked tokens that this replica remembers.",
+		}),
+	}
+	reg.MustRegister(m.verdicts, m.issued, m.http, m.revocations, m.revoked)
+	return m
+}
+
+// verified counts a verdict. The type comes from outside: only the known ones become a label.
+func (m *metrics) verified(want auth.Type, err error) {
+	label := "unknown"
+	for _, t := range auth.Types() {
+		if t == want {
+			label = string(t)
+		}
+	}
+	outcome := auth.Code(err)
+	if err == nil {
+		outcome = "good"
+	}
+	m.verdicts.WithLabelValues(label, outcome).Inc()
+}
