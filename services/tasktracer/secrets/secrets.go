@@ -46,7 +46,7 @@ func Generate(dir string, hosts []string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the secrets folder: %w", err)
 	}
-	if err := tokens(filepath.Join(dir, ConfigFile)); err != nil {
+	if _, err := Tokens(filepath.Join(dir, ConfigFile)); err != nil {
 		return err
 	}
 	if err := identities(dir); err != nil {
@@ -55,8 +55,12 @@ func Generate(dir string, hosts []string) error {
 	return certificates(dir, hosts)
 }
 
-// tokens writes a configuration with one random secret for each token type.
-func tokens(path string) error {
+// Tokens writes a configuration with one random secret for each token type to path, in the form of the server's --config, unless there is a file;
+// made says whether there was none.
+func Tokens(path string) (made bool, err error) {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
 	type options struct {
 		Algorithm string `json:"algorithm"`
 		ExpiresIn string `json:"expiresIn"`
@@ -77,9 +81,9 @@ func tokens(path string) error {
 	c.JWT.Base = key{random(), options{"HS256", "1 year"}}
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encode the token secrets: %w", err)
+		return false, fmt.Errorf("encode the token secrets: %w", err)
 	}
-	return writeOnce(path, append(b, '\n'))
+	return true, write(path, append(b, '\n'))
 }
 
 // identities makes an nkey for each role, and the file in which the NATS nodes find the public halves.

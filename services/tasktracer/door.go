@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"tasktracer/pkg/bus"
+	"tasktracer/pkg/socketio"
+)
+
+const (
+	// authenticateWithin is how long a socket may stay silent before it is told to go.
+	authenticateWithin = 5 * time.Second
+	// wrongDoorLinger lets the answer at the wrong door arrive before the connection ends.
+	wrongDoorLinger = time.Second
+)
+
+// server is a role behind the door; it takes over the connection's events.
+type server interface {
+	Serve(c *socketio.Conn, authenticate json.RawMessage)
+}
+
+// roles are those served here; a nil one is served at another door.
+type roles struct{ ingest, gateway server }
+
+type doorConfig struct {
+	Origins        string
+	MaxConns       int
+	TrustedProxies int
+	Compress       bool
+}
+
+func (c *doorConfig) register(fs *flag.FlagSet) {
+	fs.StringVar(&c.Origins, "origins", "", "allowed Origin `values` of browsers, with commas between; empty: any, for tokens, not cookies, tell who is who")
+	fs.IntVar(&c.MaxConns, "max-connections", 20_000, "largest `number` of Socket.IO connections")
+	fs.IntVar(&c.TrustedProxies, "trusted-proxies", 0, "`number` of proxies in front whose X-Forwarded-For is believed")
+	fs.BoolVar(&c.Compress, "compress", false, "offer permessage-deflate; about 6 times the CPU on small messages")
+}
+
+func (c *doorConfig) validate() error {
+	if c.MaxConns < 1 {
+		return fmt.Errorf("--max-connections %d: want at least 1", c.MaxConns)
+	}
+	if c.TrustedProxies < 0 {
+		return fmt.Errorf("--trusted-proxies %d: want 0 or more", c.TrustedProxies)
+	}
+	return nil
+}
+
+// door is where sockets come in, before it is known what they are.
+type door struct {
+	roles    roles
+	metrics  *doorMetrics
+	sockets  *socketio.Server
+	lingered sync.WaitGroup
+}
+
+// openDoor makes the Socket.IO server and mounts it. Requests for a sibling's session are passed to it by the address in its lease.
+func openDoor(h *host, cfg doorConfig, r roles, siblings *bus.Processes) (*door, error) {
+	d := &door{roles: r, metrics: newDoorMetrics(h.registry)}
+	sockets, err := socketio.NewServer(socketio.Config{
+		Name: h.self.Incarnation, MaxConns: cfg.MaxConns, TrustedProxies: cfg.TrustedProxies, Compress: cfg.Compress,
+		Origins: splitList(cfg.Origins), Log: h.log, Metrics: d.metrics.sockets(), Peer: peer(siblings),
+	}, d.accept)
+	if err != nil {
+		return nil, err
+	}
+	d.sockets = sockets
+	h.mux.Handle("/socket.io/", sockets)
+	return d, nil
+}
+
+// peer finds a sibling by the name that begins a session id. A suspect one is still asked: it may be the log that is silent, not the process.
+func peer(siblings *bus.Processes) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		p, condition := siblings.Lookup(name)
+		return p.Address, condition != bus.Dead && p.Address != ""
+	}
+}
+
+func splitList(text string) []string {
+	var out []string
+	for _, s := range strings.Split(text, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// accept waits for authenticate, and for nothing else; what comes before it is ignored.
+func (d *door) accept(c *socketio.Conn) {
+	timer := time.AfterFunc(authenticateWithin, func() {
+		d.metrics.authenticates.WithLabelValues("none", "timeout").Inc()
+		c.Disconnect()
+	})
+	c.OnClose(func(string) { timer.Stop() })
+	c.OnEvent(func(e *socketio.Event) {
+		if e.Name != "authenticate" || !timer.Stop() {
+			return
+		}
+		var arg json.RawMessage
+		if len(e.Args) > 0 {
+			arg = e.Args[0]
+		}
+		d.route(c, arg)
+	})
+}
+
+// route hands the connection to the role that it asks for. Whoever says nothing at all asks for none, and goes.
+func (d *door) route(c *socketio.Conn, authenticate json.RawMessage) {
+	if len(authenticate) == 0 {
+		d.metrics.authenticates.WithLabelValues("none", "empty").Inc()
+		c.Disconnect()
+		return
+	}
+	role, name := d.roles.gateway, "viewer"
+	if isClient(authenticate) {
+		role, name = d.roles.ingest, "client"
+	}
+	if role == nil {
+		d.metrics.authenticates.WithLabelValues(name, "wrong_endpoint").Inc()
+		d.wrongDoor(c, name)
+		return
+	}
+	d.metrics.authenticates.WithLabelValues(name, "routed").Inc()
+	role.Serve(c, authenticate)
+}
+
+func isClient(authenticate json.RawMessage) bool {
+	var m struct {
+		Type json.RawMessage `json:"type"`
+	}
+	return json.Unmarshal(authenticate, &m) == nil && string(m.Type) == `"client"`
+}
+
+// wrongDoor says where not to come in, and ends the connection a second later.
+func (d *door) wrongDoor(c *socketio.Conn, name string) {
+	text := "viewers are not served at this address, use that of the gateway"
+	if name == "client" {
+		text = "tt is not served at this address, use that of ingest"
+	}
+	c.OnEvent(func(*socketio.Event) {})
+	ctx, cancel := context.WithTimeout(c.Context(), wrongDoorLinger)
+	if err := c.Emit(ctx, "authenticated", map[string]string{"error": text, "code": "wrong_endpoint"}); err != nil {
+		cancel()
+		c.Disconnect()
+		return
+	}
+	d.lingered.Go(func() {
+		defer cancel()
+		<-ctx.Done()
+		c.Disconnect()
+	})
+}
+
+// Shutdown tells every socket to come back elsewhere.
+func (d *door) Shutdown(ctx context.Context) error {
+	err := d.sockets.Shutdown(ctx)
+	d.lingered.Wait()
+	return err
+}

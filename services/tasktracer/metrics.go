@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tasktracer/pkg/auth"
+	"tasktracer/pkg/socketio"
+)
+
+type doorMetrics struct {
+	authenticates, opened, closed, refused, forwarded *prometheus.CounterVec
+	open                                              prometheus.Gauge
+	upgraded, received, receivedBytes                 prometheus.Counter
+	written, writtenBytes, writes, panicked           prometheus.Counter
+}
+
+func newDoorMetrics(reg prometheus.Registerer) *doorMetrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tasktracer_door_" + name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "tasktracer_door_" + name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	m := &doorMetrics{
+		authenticates: vec("authenticates_total", "First words of sockets, by who they say they are and what became of them.", "who", "outcome"),
+		opened:        vec("sessions_opened_total", "Sessions begun, by Engine.IO generation and first transport.", "eio", "transport"),
+		closed:        vec("sessions_closed_total", "Sessions ended, by reason.", "reason"),
+		refused:       vec("requests_refused_total", "Requests refused, by reason.", "reason"),
+		forwarded:     vec("requests_forwarded_total", "Requests passed to the process that holds their session.", "outcome"),
+		open:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasktracer_door_sessions_open", Help: "Sessions now open."}),
+		upgraded:      counter("sessions_upgraded_total", "Sessions that went from polling to WebSocket."),
+		received:      counter("messages_received_total", "Messages read."),
+		receivedBytes: counter("received_bytes_total", "Bytes of messages read."),
+		written:       counter("messages_written_total", "Messages written."),
+		writtenBytes:  counter("written_bytes_total", "Bytes of messages written."),
+		writes:        counter("writes_total", "System calls or polling answers that messages were written with."),
+		panicked:      counter("panics_total", "Event handlers that panicked; each cost one connection."),
+	}
+	reg.MustRegister(m.open)
+	return m
+}
+
+// sockets wires the Socket.IO server's callbacks to the metrics.
+func (m *doorMetrics) sockets() socketio.Metrics {
+	return socketio.Metrics{
+		Opened: func(eio int, transport string) {
+			m.open.Inc()
+			m.opened.WithLabelValues(fmt.Sprint(eio), transport).Inc()
+		},
+		Upgraded:  m.upgraded.Inc,
+		Closed:    func(reason string) { m.open.Dec(); m.closed.WithLabelValues(reason).Inc() },
+		Refused:   func(reason string) { m.refused.WithLabelValues(reason).Inc() },
+		Forwarded: func(outcome string) { m.forwarded.WithLabelValues(outcome).Inc() },
+		Received:  func(bytes int) { m.received.Inc(); m.receivedBytes.Add(float64(bytes)) },
+		Written: func(messages, bytes, writes int) {
+			m.written.Add(float64(messages))
+			m.writtenBytes.Add(float64(bytes))
+			m.writes.Add(float64(writes))
+		},
+		Panicked: m.panicked.Inc,
+	}
+}
+
+// watchCache shows what the cache of token verdicts does.
+func watchCache(reg prometheus.Registerer, tokens *auth.Remote) {
+	show := func(result string, value func() uint64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "tasktracer_auth_verdicts_total", Help: "Token verdicts, by whether the cache had them.", ConstLabels: prometheus.Labels{"cache": result},
+		}, func() float64 { return float64(value()) }))
+	}
+	show("hit", func() uint64 { hits, _ := tokens.Cache(); return hits })
+	show("miss", func() uint64 { _, misses := tokens.Cache(); return misses })
+}
