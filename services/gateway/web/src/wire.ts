@@ -49,7 +49,7 @@ export interface GapEvent {
   bytes: number | null;
   reason: string;
   cursor: string;
-  lines?: number | null;
+  message?: string;
 }
 
 export interface LiveEvent {

@@ -14,6 +14,8 @@ const BS = 0x08;
 
 /** A row longer than this is never drawn over: the screen begins below it. In bytes. */
 const longestScreenRow = 32 << 10;
+/** Bytes that a search looks at in one go. */
+const scanBytes = 1 << 20;
 /** Rows, counted from the end, that may still change. */
 export const mutableRows = 64;
 
@@ -325,11 +327,6 @@ export class Layout {
     this.closed = true;
   }
 
-  /** Line feeds that are missing, so that the numbers of later rows are right again. */
-  skipLines(n: number): void {
-    this.lines += n;
-  }
-
   get(i: number): StoredRow | undefined {
     if (i < this.first || i >= this.count) return undefined;
     const t = this.table;
@@ -383,6 +380,26 @@ export class Layout {
     const t = this.table;
     const r = t.search((i) => t.at(i), at - 1);
     return r < t.count && t.at(r) < at ? Math.min(r + 1, Math.max(t.first, this.count - 1)) : r;
+  }
+
+  /**
+   * Hands all final rows out as text of about a megabyte, a line feed behind each row, with the number of its first row.
+   * It ends where f says so, and returns the first row that was not looked at.
+   */
+  scan(f: (text: string, firstRow: number) => boolean): number {
+    const t = this.table;
+    const decoder = new TextDecoder();
+    let row = t.first;
+    const end = this.open() ? t.count - 1 : t.count;
+    while (row < end) {
+      const from = t.start(row);
+      let next = Math.min(end, t.search((i) => t.start(i), from + scanBytes) + 1);
+      if (next <= row) next = row + 1;
+      const to = next < t.count ? t.start(next) : this.pages.end;
+      if (!f(decoder.decode(this.pages.read(from, to)), row)) return next;
+      row = next;
+    }
+    return row;
   }
 
   /** Lets go of the oldest pages until no more than `bytes` are held. Returns the number of rows that went. */

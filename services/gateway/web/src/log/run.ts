@@ -1,6 +1,7 @@
 // One run as a viewer has it: its output, laid out, each record exactly once, and what is known of how it goes.
 
 import type { DataEvent, EofEvent, GapEvent, RunState, StartEvent, WireRecord } from "../wire.ts";
+import { bytesText } from "../words.ts";
 import { Layout } from "./layout.ts";
 
 const encoder = new TextEncoder();
@@ -59,26 +60,18 @@ export class RunLog {
         continue;
       }
       const missing = this.seq === 0 ? 0 : r.seq - this.seq - 1;
-      if (this.seq === 0 && e.line !== undefined && this.layout.count === 0) this.layout.lines = e.line;
+      // Where something is missing, and where we began in the middle, the gateway knows the number of the line.
+      if (e.line !== undefined && r === e.data[0]) this.layout.lines = e.line;
       if (missing > this.skips) {
         this.missing += missing - this.skips;
         this.layout.note(`${missing} records are missing here`, true, r.at);
       }
       this.skips = 0;
       this.seq = r.seq;
-      this.record(r);
+      this.bytes += addRecord(this.layout, r);
     }
   }
 
-  private record(r: WireRecord): void {
-    if (r.type === "NOTE") {
-      this.layout.note(noteText(r), true, r.at);
-      return;
-    }
-    const bytes = payload(r);
-    this.bytes += bytes.length;
-    this.layout.feed(bytes, r.type === "STDERR", r.at);
-  }
 
   gap(e: GapEvent): void {
     this.version++;
@@ -86,7 +79,6 @@ export class RunLog {
     const size = typeof e.bytes === "number" ? ` (${bytesText(e.bytes)})` : "";
     const why = e.reason === "retention" ? "is past the retention limit and was deleted" : "was dropped by the client, which was cut off for too long";
     this.layout.note(`Output${size} ${why}.`, true, 0);
-    if (typeof e.lines === "number") this.layout.skipLines(e.lines);
     this.seq = Math.max(this.seq, e.toSeq);
     this.skips = 0;
   }
@@ -108,6 +100,21 @@ export class RunLog {
   }
 }
 
+/** Lays a record out. Returns its bytes of output. */
+export function addRecord(layout: Layout, r: WireRecord): number {
+  if (r.type === "NOTE") {
+    layout.note(noteText(r), true, r.at);
+    return 0;
+  }
+  if (r.type === "GAP") {
+    layout.note("Output is missing here.", true, r.at ?? 0);
+    return 0;
+  }
+  const bytes = payload(r);
+  layout.feed(bytes, r.type === "STDERR", r.at);
+  return bytes.length;
+}
+
 /** A record's bytes. Payloads of old clients that are no text are shown as their JSON, a line each. */
 function payload(r: WireRecord): Uint8Array {
   if (r.b64 !== undefined) return decodeBase64(r.b64);
@@ -126,18 +133,6 @@ function decodeBase64(s: string): Uint8Array {
 function noteText(r: WireRecord): string {
   if (r.lost) return `${bytesText(r.lost.bytes)} of output were dropped by the client, which was cut off for too long.`;
   return typeof r.data === "string" && r.data !== "" ? r.data : "A note without text.";
-}
-
-/** A size for people. */
-export function bytesText(n: number): string {
-  if (n < 1000) return `${n} bytes`;
-  const units = ["kB", "MB", "GB", "TB"];
-  let k = -1;
-  do {
-    n /= 1000;
-    k++;
-  } while (n >= 999.5 && k < units.length - 1);
-  return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${units[k]}`;
 }
 
 function text(v: unknown): string {

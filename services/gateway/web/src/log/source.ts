@@ -3,7 +3,6 @@
 import { spans, plainText } from "../screen/spans.ts";
 import type { Row, RowSpan } from "../worker/messages.ts";
 import type { StoredRow } from "./layout.ts";
-import type { RunLog } from "./run.ts";
 import { BROKEN, GAP, NOTE, STDERR } from "./table.ts";
 
 /** Bytes of a row that are shown at first, and at most. */
@@ -21,31 +20,14 @@ export interface Source {
   /** The row of a line (line feeds before it), or the nearest. */
   rowOfLine(line: number): number;
   rowOfTime(at: number): number;
-}
-
-export class RunSource implements Source {
-  constructor(private readonly log: RunLog) {}
-  get first() {
-    return this.log.layout.first;
-  }
-  get count() {
-    return this.log.layout.count;
-  }
-  get stable() {
-    return this.log.layout.stable;
-  }
-  get epoch() {
-    return this.log.epoch;
-  }
-  get(row: number) {
-    return this.log.layout.get(row);
-  }
-  rowOfLine(line: number) {
-    return this.log.layout.rowOfLine(line);
-  }
-  rowOfTime(at: number) {
-    return this.log.layout.rowOfTime(at);
-  }
+  /** Fetches rows that are not here. */
+  want?(from: number, to: number): void;
+  /** The first row from this one on that is here. */
+  next?(row: number): number;
+  /** Whether every row is here; true where it is not said. */
+  readonly complete?: boolean;
+  /** Hands out the text of many rows at once, each followed by a line feed; returns the first row that it did not reach. */
+  scan?(f: (text: string, firstRow: number) => boolean): number;
 }
 
 /** The rows of another source that hold stderr, notes included. */
@@ -66,6 +48,10 @@ export class StderrSource implements Source {
     while (this.rows.length > 0 && this.rows[this.rows.length - 1]! >= this.of.stable) this.rows.pop();
     let i = Math.min(this.seen, Math.max(this.of.first, this.of.stable));
     for (; i < this.of.count; i++) {
+      if (this.of.next) {
+        i = this.of.next(i);
+        if (i >= this.of.count) break;
+      }
       const r = this.of.get(i);
       if (r && r.flags & (STDERR | NOTE | GAP)) {
         const last = this.rows[this.rows.length - 1];

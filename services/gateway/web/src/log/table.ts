@@ -18,6 +18,8 @@ export const NOTE = 4;
 export const GAP = 8;
 /** The row does not end with a line feed of the log: it was broken here. */
 export const BROKEN = 16;
+/** The row is not here yet. */
+export const HOLE = 32;
 
 export class Table {
   private blocks: (Block | undefined)[] = [];

@@ -1,9 +1,9 @@
 // A row as an element. Text goes in as text nodes, colours through the style object: nothing of a log is ever markup.
 
-import { GAP, NOTE, STDERR } from "../log/table.ts";
+import { GAP, HOLE, NOTE, STDERR } from "../log/table.ts";
 import { BOLD, DIM, HIDDEN, INVERSE, ITALIC, STRIKE, UNDERLINE } from "../screen/style.ts";
 import type { Row, RowSpan } from "../worker/messages.ts";
-import { bytesText } from "../log/run.ts";
+import { bytesText } from "../words.ts";
 import { css, type Theme } from "./colour.ts";
 import type { TimeStyle } from "./time.ts";
 import { timeText } from "./time.ts";
@@ -53,6 +53,7 @@ export function renderRow(r: Row, look: Look): HTMLElement {
   }
   const text = document.createElement("span");
   text.className = "text";
+  if (r.flags & HOLE) el.classList.add("loading");
   if (r.flags & (NOTE | GAP)) {
     el.classList.add("note");
   } else if (r.flags & STDERR) {

@@ -48,7 +48,7 @@ export class Scroll {
     if (up) this.place = { row: this.first, px: 0 };
     else if (down) this.place = last;
     else {
-      const at = (top / this.way) * (last.row - this.first + last.px / this.rowHeight);
+      const at = Math.round((top / this.way) * (last.row - this.first + last.px / this.rowHeight) * 1000) / 1000;
       this.place = { row: this.first + Math.floor(at), px: (at % 1) * this.rowHeight };
     }
     return false;
@@ -92,8 +92,12 @@ export class Scroll {
     const last = this.last();
     const all = last.row - this.first + last.px / this.rowHeight;
     const at = this.place.row - this.first + this.place.px / this.rowHeight;
-    this.bar = all <= 0 ? 0 : Math.round((at / all) * this.way);
-    return this.bar;
+    // Never at an end before the rows are: a browser says nothing of a wheel that turns against the end of the bar.
+    let top = all <= 0 ? 0 : Math.round((at / all) * this.way);
+    if (top === 0 && at > 0) top = 1;
+    if (top === this.way && at < all && this.way > 1) top--;
+    this.bar = top;
+    return top;
   }
 
   /** The bar stands where we put it, give or take what the browser rounds. */

@@ -158,8 +158,11 @@ export class LogView {
   status(s: Status): void {
     const { scroll } = this;
     if (s.epoch !== this.epoch) {
+      const first = this.epoch < 0;
       this.epoch = s.epoch;
+      const top = this.cache.get(scroll.place.row);
       this.forget();
+      if (!first && !this.following && top && scroll.place.row > 0) this.stay(top);
     }
     const grown = s.count - scroll.count;
     const moved = s.first !== scroll.first;
@@ -189,6 +192,19 @@ export class LogView {
     }
     this.draw();
     if (this.hits.length > 0) this.drawMarks();
+  }
+
+  /** Rows have other numbers now: what is at the top of the window stays there. */
+  private stay(top: Row): void {
+    const { handle } = this;
+    const { row: before } = this.scroll.place;
+    const now = top.line > 0 && top.from === undefined ? handle?.rowOfLine(top.line - 1) : handle?.rowOfTime(top.at);
+    void now?.then((row) => {
+      if (handle !== this.handle || row === before || this.scroll.place.row !== before) return;
+      this.scroll.place = { row, px: this.scroll.place.px };
+      this.putBar();
+      this.draw();
+    });
   }
 
   get count(): number {

@@ -10,7 +10,8 @@ export interface Span {
   href?: string;
 }
 
-const control = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+/** Characters that are not shown. */
+export const control = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
 const address = /https?:\/\/[^\s<>"'`{}|\\^\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069]+/g;
 
 /** A row's text without anything that is not text. */

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { listRuns, type ApiRun } from "../api.ts";
-import { bytesText } from "../log/run.ts";
+import { bytesText } from "../words.ts";
 import { LogView } from "../rows/view.ts";
 import { duration, moment, type TimeStyle } from "../rows/time.ts";
 import { expression } from "../search/search.ts";
@@ -197,7 +197,7 @@ export function LogPanel(p: LogPanelProps) {
     return () => clearTimeout(t);
   }, [said]);
 
-  const loading = status && !status.live && !merged;
+  const loading = status && !merged && !status.live && (status.count === 0 || status.loaded < status.lines) && p.runs[0]?.run === run?.run;
   return (
     <section class="panel">
       {run && <RunHead {...p} run={run} now={now} status={status} />}

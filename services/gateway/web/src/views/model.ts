@@ -158,6 +158,7 @@ export class TaskModel {
     const c = this.client(r.client);
     c.in = isIn;
     const old = c.runs.find((x) => x.run === r.run);
+    if (old?.lines !== r.lines) this.bridge.tell({ t: "total", run: r.run, lines: r.lines });
     if (old) Object.assign(old, r);
     else c.runs.push(r);
     order(c);

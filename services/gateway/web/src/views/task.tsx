@@ -18,6 +18,9 @@ import type { History } from "../wire.ts";
 /** With more clients attached than this, only the end of each one's log is fetched until somebody looks at it. */
 const many = 20;
 const tail: History = { tail: 300 };
+/** A run larger than this, in bytes, is not fetched whole: its end is, and of the rest what is looked at. */
+const large = 128_000_000;
+const largeTail: History = { tail: 2000 };
 
 export interface TaskProps {
   task: string;
@@ -59,13 +62,13 @@ export function TaskPage(p: TaskProps) {
   const key = ids.join("\n");
 
   useEffect(() => {
-    if (!model) return;
+    if (!model || !(model.loaded || model.error !== "")) return;
     const want = new Set(ids);
     if (hasFocus && route.view === "one") want.add(focus);
     model.detach([...model.clients.values()].filter((c) => c.attached && !want.has(c.id)).map((c) => c.id));
-    if (hasFocus && want.has(focus)) model.attach([focus], "all");
+    if (hasFocus && want.has(focus)) model.attach([focus], (model.clients.get(focus)?.runs[0]?.bytes ?? 0) > large ? largeTail : "all");
     model.attach([...want], want.size > many ? tail : "all");
-  }, [model, key, focus, hasFocus, route.view]);
+  }, [model, model?.loaded, model?.error, key, focus, hasFocus, route.view]);
 
   const client = model?.clients.get(focus);
   const run = client?.runs.find((r) => r.run === route.run) ?? (route.run === "" ? client?.runs[0] : undefined);

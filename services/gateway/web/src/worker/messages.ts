@@ -35,6 +35,8 @@ export interface Status {
   bytes: number;
   lines: number;
   held: number;
+  /** Lines that have come over the connection. */
+  loaded: number;
   live: boolean;
   startedAt: number;
   /** The last rows, for a view that follows. */
@@ -62,6 +64,7 @@ export type ToWorker =
   | { t: "connect"; url: string; token: string; task: string }
   | { t: "attach"; ids: string[]; history: History }
   | { t: "detach"; ids: string[] }
+  | { t: "total"; run: string; lines: number }
   | { t: "open"; view: number; spec: Spec }
   | { t: "close"; view: number }
   | { t: "follow"; view: number; rows: number }

@@ -3,10 +3,12 @@
 import { Connection } from "../connection/connection.ts";
 import { Merged } from "../log/merged.ts";
 import { RunLog } from "../log/run.ts";
-import { RunSource, show, StderrSource, text, type Source } from "../log/source.ts";
+import { show, StderrSource, text, type Source } from "../log/source.ts";
+import { Sparse } from "../log/sparse.ts";
 import { STDERR } from "../log/table.ts";
+import { eachLine } from "../log/window.ts";
 import { Search } from "../search/search.ts";
-import type { FromWorker, Row, Spec, ToWorker } from "./messages.ts";
+import type { FromWorker, Query, Row, Spec, ToWorker } from "./messages.ts";
 import { plainText } from "../screen/spans.ts";
 
 /** Memory for all logs together, in bytes; then the oldest output of the largest log nobody looks at is let go first. */
@@ -15,7 +17,9 @@ const budget = 192 << 20;
 const tick = 50;
 
 interface View {
+  id: number;
   spec: Spec;
+  sparse: Sparse | undefined;
   source: Source;
   log: RunLog | undefined;
   follow: number;
@@ -27,7 +31,9 @@ const logs = new Map<string, RunLog>();
 const views = new Map<number, View>();
 const changed = new Set<RunLog>();
 const merged = new Merged(() => [...logs.values()].filter((l) => connection?.has(l.info.from)));
+const totals = new Map<string, number>();
 let connection: Connection | undefined;
+let access = { url: "", token: "", task: "" };
 let scheduled = false;
 
 const post = (m: FromWorker) => self.postMessage(m);
@@ -80,6 +86,7 @@ function status(id: number): void {
   const { source, log: l } = v;
   const version = l ? l.version : 0;
   const count = source.count;
+  if (v.follow > 0) source.want?.(count - v.follow, count);
   const key = `${source.first} ${count} ${source.epoch} ${version} ${l?.live} ${v.follow}`;
   if (key === v.shown && l) return;
   v.shown = key;
@@ -94,8 +101,9 @@ function status(id: number): void {
       stable: source.stable,
       epoch: source.epoch,
       bytes: l?.bytes ?? 0,
-      lines: l?.layout.lines ?? 0,
-      held: l?.layout.held ?? 0,
+      lines: Math.max(l?.layout.lines ?? 0, l?.live ? 0 : (v.sparse?.total ?? 0)),
+      held: (l?.layout.held ?? 0) + (v.sparse?.held ?? 0),
+      loaded: l?.layout.lines ?? 0,
       live: l?.live ?? true,
       startedAt: l?.info.startedAt ?? 0,
       tail,
@@ -121,6 +129,7 @@ function trim(): void {
 
 function connect(url: string, token: string, task: string): void {
   connection?.close();
+  access = { url, token, task };
   connection = new Connection(url, token, task, {
     online: () => post({ t: "online" }),
     offline: (why) => post({ t: "offline", why }),
@@ -149,10 +158,37 @@ function on(e: { from: string; run: string }, f: (l: RunLog) => void): void {
 
 function open(id: number, spec: Spec): void {
   const l = spec.kind === "run" ? log(spec.from, spec.run) : undefined;
-  let source: Source = l ? new RunSource(l) : merged;
+  const sparse = l && new Sparse(l, (query) => readLog(l, query), schedule);
+  if (sparse) sparse.total = totals.get(l.info.run) ?? 0;
+  let source: Source = sparse ?? merged;
   if (spec.stderr) source = new StderrSource(source);
-  views.set(id, { spec, source, log: l, follow: 0, shown: "", search: new Search(source) });
+  const search = new Search(source, l && !spec.stderr ? (q) => searchRemotely(l, q) : undefined);
+  views.set(id, { id, spec, sparse, source, log: l, follow: 0, shown: "", search });
   status(id);
+}
+
+function readLog(l: RunLog, query: string, what = "log"): Promise<Response> {
+  const q = new URLSearchParams({ task: access.task, client: l.info.from });
+  return fetch(`${access.url}/api/v1/runs/${encodeURIComponent(l.info.run)}/${what}?${q}&${query}`, { headers: { Authorization: `Bearer ${access.token}` }, cache: "no-store" });
+}
+
+async function searchRemotely(l: RunLog, q: Query): Promise<{ lines: number[]; hits: number; more: boolean }> {
+  const p = new URLSearchParams({ q: q.text, limit: "10000" });
+  if (q.regexp) p.set("regex", "1");
+  if (q.matchCase) p.set("case", "1");
+  const r = await readLog(l, p.toString(), "search");
+  const out = { lines: [] as number[], hits: 0, more: false };
+  if (!r.ok) throw new Error(r.status === 400 ? "The server does not understand this expression." : `The search failed: ${r.status}.`);
+  await eachLine(r, (line) => {
+    const m = JSON.parse(line) as { line?: number; matches?: unknown[]; done?: boolean; more?: boolean };
+    if (m.done) out.more = m.more === true;
+    else if (typeof m.line === "number") {
+      out.lines.push(m.line - 1);
+      out.hits += m.matches?.length ?? 1;
+    }
+    return true;
+  });
+  return out;
 }
 
 async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
@@ -160,6 +196,7 @@ async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
   if (!v) return undefined;
   switch (m.t) {
     case "rows":
+      v.source.want?.(m.from, m.to);
       return show(v.source, m.from, m.to, m.whole);
     case "text":
       return text(v.source, m.from, m.to);
@@ -170,7 +207,11 @@ async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
     case "stderr":
       return firstStderr(v.source, m.after);
     case "find":
-      return v.search.run(m.query);
+      try {
+        return await v.search.run(m.query);
+      } catch (e) {
+        return { rows: [], hits: 0, more: false, upto: 0, error: e instanceof Error ? e.message : String(e) };
+      }
   }
 }
 
@@ -193,6 +234,14 @@ self.onmessage = (e: MessageEvent<ToWorker>) => {
       return open(m.view, m.spec);
     case "close":
       views.delete(m.view);
+      return;
+    case "total":
+      totals.set(m.run, m.lines);
+      for (const v of views.values()) {
+        if (v.log?.info.run !== m.run || !v.sparse) continue;
+        v.sparse.total = m.lines;
+        schedule();
+      }
       return;
     case "follow": {
       const v = views.get(m.view);

@@ -1,0 +1,140 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Layout } from "../src/log/layout.ts";
+import { RunLog } from "../src/log/run.ts";
+import { Sparse } from "../src/log/sparse.ts";
+import { Search } from "../src/search/search.ts";
+import type { Query } from "../src/worker/messages.ts";
+
+const encoder = new TextEncoder();
+const q = (text: string, o: Partial<Query> = {}): Query => ({ text, matchCase: false, regexp: false, ...o });
+const none = () => Promise.reject(new Error("nothing is to be fetched here"));
+
+function whole(text: string): Sparse {
+  const log = new RunLog("c", "r");
+  log.layout.feed(encoder.encode(text), false, 1);
+  log.live = true;
+  log.version++;
+  return new Sparse(log, none, () => undefined);
+}
+
+const cases: { name: string; text: string; query: Query; rows: number[]; hits: number }[] = [
+  { name: "text", text: "a\nfoo\nb foo foo\n", query: q("foo"), rows: [1, 2], hits: 3 },
+  { name: "in the last, unfinished line", text: "a\nfoo", query: q("foo"), rows: [1], hits: 1 },
+  { name: "case", text: "Foo\nfoo\n", query: q("Foo", { matchCase: true }), rows: [0], hits: 1 },
+  { name: "no expression", text: "a.c\nabc\n", query: q("a.c"), rows: [0], hits: 1 },
+  { name: "an expression", text: "a.c\nabc\nac\n", query: q("a.c", { regexp: true }), rows: [0, 1], hits: 2 },
+  { name: "anchors are of the line", text: "ab\nba\nab\n", query: q("^a.$", { regexp: true }), rows: [0, 2], hits: 2 },
+  { name: "an expression that likes line feeds", text: "a \n b\nx y\n", query: q("\\s+", { regexp: true }), rows: [0, 1, 2], hits: 3 },
+  { name: "over colours", text: "er\x1b[31mror\x1b[0m\nerror\n", query: q("error"), rows: [0, 1], hits: 2 },
+  { name: "after a progress bar", text: "1%\r100%\nfoo\n", query: q("100%"), rows: [0], hits: 1 },
+  { name: "what was drawn over is not there", text: "12%\r100%\nfoo\n", query: q("12%"), rows: [], hits: 0 },
+  { name: "not ASCII", text: "ÄÖÜ\nstraße 日本\näöü\n", query: q("äöü"), rows: [0, 2], hits: 2 },
+  { name: "nothing", text: "a\n", query: q(""), rows: [], hits: 0 },
+];
+
+test("search", async (t) => {
+  for (const c of cases)
+    await t.test(c.name, async () => {
+      const found = await new Search(whole(c.text)).run(c.query);
+      assert.equal(found.error, undefined);
+      assert.deepEqual(found.rows, c.rows);
+      assert.equal(found.hits, c.hits);
+    });
+});
+
+test("a bad expression is said to be one", async () => {
+  const found = await new Search(whole("a\n")).run(q("(", { regexp: true }));
+  assert.ok(found.error);
+});
+
+test("what is not here is searched by the server", async () => {
+  const s = whole("a\nb\n");
+  s.total = 0;
+  const log = new RunLog("c", "r");
+  const sparse = new Sparse(log, none, () => undefined);
+  sparse.total = 1000;
+  const found = await new Search(sparse, async () => ({ lines: [10, 10, 500], hits: 3, more: false })).run(q("x"));
+  assert.deepEqual(found.rows, [10, 500]);
+  assert.equal(found.hits, 3);
+});
+
+test("a hundred megabytes are searched in a second", async () => {
+  const l = new RunLog("c", "r");
+  const block = encoder.encode(Array.from({ length: 10_000 }, (_, i) => `2024-01-01T00:00:00 INFO  worker-${i % 16} handled request ${i} in ${i % 97} ms, all is well, more text here`).join("\n") + "\n");
+  let bytes = 0;
+  while (bytes < 100e6) {
+    l.layout.feed(block, false, 1);
+    bytes += block.length;
+  }
+  l.live = true;
+  l.version++;
+  const s = new Sparse(l, none, () => undefined);
+  const t = performance.now();
+  const found = await new Search(s).run(q("worker-7 .* 96 ms", { regexp: true }));
+  const took = performance.now() - t;
+  assert.ok(found.hits > 0);
+  console.log(`# ${(bytes / 1e6).toFixed(0)} MB, ${l.layout.lines} lines, ${found.hits} hits in ${took.toFixed(0)} ms`);
+  assert.ok(took < 3000, `${took} ms`);
+});
+
+test("rows are the same whether they came at once or in windows", async () => {
+  const text = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join("");
+  const asked: string[] = [];
+  const log = new RunLog("c", "r");
+  log.layout = new Layout();
+  let changes = 0;
+  const sparse = new Sparse(
+    log,
+    async (query) => {
+      asked.push(query);
+      const [, a, b] = /lines=(\d+)-(\d+)/.exec(query)!;
+      const from = Number(a) - 1;
+      const to = Math.min(Number(b), 10_000);
+      return new Response(JSON.stringify({ seq: from + 2, at: 1, type: "STDOUT", offset: 0, line: from + 1, data: text(from, to) }) + "\n");
+    },
+    () => changes++,
+  );
+  sparse.total = 10_000;
+  assert.equal(sparse.count, 10_000);
+  const show = (i: number) => new TextDecoder().decode(sparse.get(i)!.bytes);
+  assert.equal(show(9_990), "");
+  sparse.want(9_990, 10_000);
+  while (changes === 0) await new Promise((done) => setTimeout(done, 1));
+  assert.equal(show(9_990), "line 9990");
+  assert.equal(sparse.get(9_990)!.line, 9990);
+  assert.equal(sparse.count, 10_000);
+  assert.equal(sparse.complete, false);
+  assert.equal(asked.length, 1);
+  // What comes over the connection takes the windows' place, and nothing moves.
+  log.take({ from: "c", run: "r", cursor: "x", line: 0, data: [{ seq: 2, at: 1, type: "STDOUT", data: text(0, 9_995) }] });
+  assert.equal(sparse.count, 10_000);
+  assert.equal(show(9_990), "line 9990");
+  log.take({ from: "c", run: "r", cursor: "x", line: 9_995, data: [{ seq: 3, at: 1, type: "STDOUT", data: text(9_995, 10_000) }] });
+  log.live = true;
+  log.version++;
+  assert.equal(sparse.complete, true);
+  assert.equal(sparse.count, 10_000);
+  assert.equal(show(9_999), "line 9999");
+});
+
+test("records are taken once, and what is missing is said", () => {
+  const log = new RunLog("c", "r");
+  const rec = (seq: number) => ({ seq, at: 1, type: "STDOUT", data: `${seq}\n` });
+  const take = (...seqs: number[]) => log.take({ from: "c", run: "r", cursor: "", data: seqs.map(rec) });
+  log.start({ from: "c", run: "r", cursor: "", task: { cmd: "x" }, startedAt: 5 });
+  take(2, 3, 4);
+  take(3, 4, 5);
+  assert.equal(log.duplicates, 2);
+  assert.equal(log.layout.lines, 4);
+  take(9);
+  assert.equal(log.missing, 3);
+  assert.equal(log.layout.count, 6);
+  log.gap({ from: "c", run: "r", fromSeq: 10, toSeq: 20, bytes: 5000, reason: "retention", cursor: "" });
+  take(21);
+  assert.equal(log.missing, 3);
+  log.eof({ from: "c", run: "r", cursor: "", code: 999, message: "lost" });
+  assert.equal(log.info.state, "lost");
+  take(23);
+  assert.equal(log.missing, 3, "the end has a number of its own");
+});
