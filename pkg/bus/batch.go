@@ -120,26 +120,35 @@ func (b *Bus) leaderChunkFrom(ctx context.Context, l *link, path string, from ui
 	return &s, nil
 }
 
-// logBounds are the first and the last stream sequence of the log, by its leader.
-func (b *Bus) logBounds(ctx context.Context, l *link) (first, last uint64, err error) {
+// logInfo is how the stream stands, by its leader.
+type logInfo struct {
+	first, last, bytes uint64
+	maxBytes           int64
+}
+
+func (b *Bus) logInfo(ctx context.Context, l *link) (logInfo, error) {
 	r, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.INFO." + logStream}, attemptWithin)
 	if err != nil {
-		return 0, 0, err
+		return logInfo{}, fmt.Errorf("stream info: %w", err)
 	}
 	var resp struct {
-		Error *apiError `json:"error"`
+		Error  *apiError `json:"error"`
+		Config struct {
+			MaxBytes int64 `json:"max_bytes"`
+		} `json:"config"`
 		State struct {
 			First uint64 `json:"first_seq"`
 			Last  uint64 `json:"last_seq"`
+			Bytes uint64 `json:"bytes"`
 		} `json:"state"`
 	}
 	if err := json.Unmarshal(r.Data, &resp); err != nil {
-		return 0, 0, fmt.Errorf("stream info: %w", err)
+		return logInfo{}, fmt.Errorf("stream info: %w", err)
 	}
 	if resp.Error != nil {
-		return 0, 0, resp.Error
+		return logInfo{}, fmt.Errorf("stream info: %w", resp.Error)
 	}
-	return resp.State.First, resp.State.Last, nil
+	return logInfo{first: resp.State.First, last: resp.State.Last, bytes: resp.State.Bytes, maxBytes: resp.Config.MaxBytes}, nil
 }
 
 // seek finds the last chunk for which before holds, by binary search over the stream between from and tail t; before must hold for a

@@ -210,8 +210,14 @@ func (a *Appender) takeState(ctx context.Context, t *tailOf, before stateEntry) 
 		}
 	}
 	first := a.pos.fence
-	if t != nil {
-		first = 0 // not known here; the state may know
+	if t != nil && before.live() == nil {
+		s, err := a.b.probe(ctx, a.b.live, a.path, 1)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			first = s.StreamSeq
+		}
 	}
 	e, err := a.b.changeState(ctx, a.path, &before, func(cur stateEntry) (*stateEntry, error) {
 		if cur.deleted() {

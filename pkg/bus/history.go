@@ -250,8 +250,8 @@ func (r *reader) nothing(ctx context.Context) error {
 		cp := st.run.Checkpoint
 		sure := st.why != "" || tries >= doubtTries
 		if !sure {
-			first, last, err := r.b.logBounds(ctx, r.b.hist)
-			sure = err == nil && (first > cp.StreamSeq || last < cp.StreamSeq)
+			info, err := r.b.logInfo(ctx, r.b.hist)
+			sure = err == nil && (info.first > cp.StreamSeq || info.last < cp.StreamSeq)
 		}
 		if sure {
 			g := Gone{From: r.next, To: cp.Seq, Bytes: -1}

@@ -150,7 +150,7 @@ func (p *Processes) heardOf(incarnation string) {
 
 func (p *Processes) leaseChanged(v watched) {
 	incarnation, _, ok := decodeToken(v.path)
-	if !ok || v.path == janitorKey {
+	if !ok {
 		return
 	}
 	p.mu.Lock()

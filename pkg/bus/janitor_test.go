@@ -1,0 +1,187 @@
+package bus
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"tasktracer/pkg/frame"
+	"tasktracer/pkg/natsd"
+)
+
+func sweep(t testing.TB, b *Bus, cfg JanitorConfig) (stop func()) {
+	t.Helper()
+	cfg.Every = 50 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := b.Janitor(ctx, cfg); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// finished makes a run that has ended and is not connected.
+func finished(t testing.TB, b *Bus, key frame.Key, size int) {
+	t.Helper()
+	a := take(t, b, "ing-1", frame.Run{Key: key})
+	for ; size > 0; size -= 50_000 {
+		submit(t, a, frame.Record{Kind: frame.Stdout, Data: bytes.Repeat([]byte("z"), min(size, 50_000))})
+	}
+	submit(t, a, exit(0, "0"))
+	if err := a.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func runKey(ns string, n int) frame.Key {
+	return frame.Key{Namespace: ns, Task: "t", Client: "c", Run: fmt.Sprintf("run-%s-%04d", ns, n)}
+}
+
+func TestJanitorKeepsTheNumberOfRuns(t *testing.T) {
+	b := open(t, startServer(t, natsd.Config{}))
+	st := watchStates(t, b)
+	alive := take(t, b, "ing-1", frame.Run{Key: runKey("live", 0)}) // the oldest, but it has not ended
+	for i := range 20 {
+		finished(t, b, runKey("n", i), 10)
+	}
+	sweep(t, b, JanitorConfig{Runs: 10})
+	for i := range 13 {
+		eventually(t, fmt.Sprintf("run %d is removed", i), func() bool { return st.deleted(runKey("n", i).Run) })
+	}
+	for i := 13; i < 20; i++ {
+		if h := read(t, b, runKey("n", i), 0, 0); len(h.recs) != 3 {
+			t.Errorf("run %d of 20 has %d records left, want all 3: only the oldest go", i, len(h.recs))
+		}
+	}
+	submit(t, alive, out(1, "x"))
+	sync_(t, alive)
+	// Log and state went together, and a viewer is told.
+	h := read(t, b, runKey("n", 0), 0, 0)
+	if len(h.recs) != 0 || len(h.gone) != 1 || h.gone[0] != (Gone{From: 1, To: 3, Bytes: 10}) {
+		t.Errorf("reading a removed run gives %d records, gone %v, want none and one gap of all", len(h.recs), h.gone)
+	}
+}
+
+func TestJanitorKeepsBytesOfANamespace(t *testing.T) {
+	b := open(t, startServer(t, natsd.Config{}))
+	st := watchStates(t, b)
+	for i := range 10 {
+		finished(t, b, runKey("small", i), 10_000)
+		finished(t, b, runKey("large", i), 200_000)
+	}
+	sweep(t, b, JanitorConfig{NamespaceBytes: 1_000_000})
+	for i := range 6 {
+		eventually(t, fmt.Sprintf("large run %d is removed", i), func() bool { return st.deleted(runKey("large", i).Run) })
+	}
+	for i := range 10 {
+		if h := read(t, b, runKey("small", i), 0, 0); len(h.output()) != 10_000 {
+			t.Errorf("the small namespace lost something of run %d", i)
+		}
+		if h := read(t, b, runKey("large", i), 0, 0); i >= 6 && len(h.output()) != 200_000 {
+			t.Errorf("large run %d has %d bytes left, want all", i, len(h.output()))
+		}
+	}
+}
+
+func TestJanitorCutsALongRunAndItGoesOn(t *testing.T) {
+	b := open(t, startServer(t, natsd.Config{}))
+	run := frame.Run{Key: runKey("n", 1)}
+	a := take(t, b, "ing-1", run)
+	data := bytes.Repeat([]byte("w"), 100_000)
+	for i := range uint64(40) {
+		submit(t, a, frame.Record{Src: i + 1, Kind: frame.Stdout, Data: data})
+	}
+	sync_(t, a)
+	sweep(t, b, JanitorConfig{RunBytes: 2_000_000})
+	var h *history
+	eventually(t, "the beginning is cut", func() bool { h = read(t, b, run.Key, 0, 0); return len(h.gone) == 1 })
+	if n := len(h.output()); n < 1_300_000 || n > 2_000_000 {
+		t.Errorf("%d bytes are left, want about 70 %% of 2,000,000", n)
+	}
+	if g := h.gone[0]; g.From != 1 || g.To+1 != h.recs[0].Seq || g.Bytes != int64(4_000_000-len(h.output())) {
+		t.Errorf("gap = %+v, first record left is %d, want one gap of exactly what is missing", g, h.recs[0].Seq)
+	}
+	submit(t, a, out(41, "on"))
+	sync_(t, a)
+	last := read(t, b, run.Key, 41, 0)
+	if last.output() != "on" {
+		t.Errorf("the run goes on with %q", last.output())
+	}
+}
+
+func TestJanitorMakesRoomBeforeTheStreamDoes(t *testing.T) {
+	b := open(t, startServer(t, natsd.Config{}), func(c *Config) { c.MaxBytes = 4 << 20 })
+	st := watchStates(t, b)
+	alive := take(t, b, "ing-1", frame.Run{Key: runKey("quiet", 0)})
+	submit(t, alive, out(1, "precious"))
+	sync_(t, alive)
+	sweep(t, b, JanitorConfig{})
+	for i := range 40 {
+		finished(t, b, runKey("loud", i), 300_000)
+		eventually(t, "room", func() bool {
+			info, err := b.logInfo(deadline(t), b.live)
+			return err == nil && float64(info.bytes) <= highMark*float64(info.maxBytes)
+		})
+	}
+	if !st.deleted(runKey("loud", 0).Run) {
+		t.Error("the oldest loud run is still there")
+	}
+	if h := read(t, b, runKey("quiet", 0), 0, 0); h.output() != "precious" || len(h.gone) != 0 {
+		t.Errorf("the quiet run has %q, gone %v: a foreign flood took it", h.output(), h.gone)
+	}
+}
+
+func TestJanitorIsOne(t *testing.T) {
+	s := startServer(t, natsd.Config{})
+	b, c := open(t, s), open(t, s)
+	one := &janitor{b: b, me: "one"}
+	two := &janitor{b: c, me: "two"}
+	ctx := deadline(t)
+	if !one.leads(ctx) || two.leads(ctx) || !one.leads(ctx) || two.leads(ctx) {
+		t.Fatal("not exactly the first one leads")
+	}
+	one.letGo()
+	if !two.leads(ctx) || one.leads(ctx) {
+		t.Fatal("after it let go, the second one does not lead")
+	}
+	two.seenAt = time.Now()
+	one.seenAt = time.Now().Add(-2 * deadAfter) // silent for a minute, as one sees it
+	if !one.leads(ctx) || two.leads(ctx) {
+		t.Fatal("a silent janitor is not replaced")
+	}
+}
+
+// A run that was lost, and then evicted, comes back: it goes on counting where it was.
+func TestEvictedRunComesBack(t *testing.T) {
+	b := open(t, startServer(t, natsd.Config{}))
+	st := watchStates(t, b)
+	run := frame.Run{Key: runKey("n", 1)}
+	a := take(t, b, "ing-1", run)
+	submit(t, a, out(1, "a"), out(2, "b"), exit(3, "0"))
+	if err := a.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		finished(t, b, runKey("x", i), 1)
+	}
+	stop := sweep(t, b, JanitorConfig{Runs: 1})
+	eventually(t, "evicted", func() bool { return st.deleted(run.Key.Run) })
+	stop()
+	a = take(t, b, "ing-2", run)
+	if a.Next() != 4 {
+		t.Errorf("Next() = %d, want 4", a.Next())
+	}
+	submit(t, a, out(4, "late"))
+	sync_(t, a)
+	h := read(t, b, run.Key, 0, 0)
+	if h.output() != "late" || len(h.gone) != 1 || h.gone[0].To != 4 {
+		t.Errorf("read gives %q, gone %v, want a gap up to 4 and then late", h.output(), h.gone)
+	}
+}
