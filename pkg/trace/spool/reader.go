@@ -1,0 +1,173 @@
+package spool
+
+import (
+	"errors"
+	"io"
+	"os"
+)
+
+// readBuffer holds at least one record of the largest size.
+const readBuffer = 64<<10 + recordHeader + MaxRecord
+
+// Gap is records that the spool does not hold any more.
+type Gap struct {
+	From, To uint64
+	// Bytes is how many output bytes they held; -1 where unknown.
+	Bytes int64
+}
+
+// Reader reads a spool's records in order, from any place, any number of times. It is for one goroutine; several may read one spool.
+type Reader struct {
+	s      *Spool
+	next   uint64
+	seg    *segment
+	at     int64 // where in seg the next record begins, or an earlier one
+	offset int64 // the run's output bytes before next; -1 where unknown
+	buf    []byte
+	recs   []Record
+	undo   struct {
+		next       uint64
+		seg        *segment
+		at, offset int64
+	}
+}
+
+// Reader gives a reader that stands at the oldest record held.
+func (s *Spool) Reader() *Reader {
+	r := &Reader{s: s, buf: make([]byte, readBuffer)}
+	r.Seek(s.Status().First, -1)
+	return r
+}
+
+// Seek makes src the next record to be read. offset is how many output bytes come before it, or -1 where unknown.
+func (r *Reader) Seek(src uint64, offset int64) {
+	r.next, r.seg, r.offset = src, nil, offset
+}
+
+// Next is the src of the next record to be read.
+func (r *Reader) Next() uint64 { return r.next }
+
+// Offset is how many output bytes of the run come before the next record; -1 where unknown. It is known after a Read.
+func (r *Reader) Offset() int64 { return r.offset }
+
+// Read gives up to limit records that together hold at most max bytes of data (but at least one record), or a gap, or neither at the end.
+// The records are good until the next Read.
+func (r *Reader) Read(limit, max int) (recs []Record, gap *Gap, err error) {
+	for {
+		file, mem, size, gap, ok := r.locate()
+		if gap != nil || !ok {
+			return nil, gap, nil
+		}
+		n := int(min(int64(len(r.buf)), size-r.at))
+		if file != nil {
+			n, err = file.ReadAt(r.buf[:n], r.at)
+			if errors.Is(err, os.ErrClosed) {
+				r.seg = nil // trimmed meanwhile
+				continue
+			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				r.s.damaged(r.seg, r.next, r.at)
+				continue
+			}
+		} else {
+			copy(r.buf[:n], mem[r.at:])
+		}
+		r.undo.next, r.undo.seg, r.undo.at, r.undo.offset = r.next, r.seg, r.at, r.offset
+		recs, sound := r.parse(r.buf[:n], limit, max)
+		if len(recs) > 0 {
+			return recs, nil, nil
+		}
+		if !sound {
+			r.s.damaged(r.seg, r.next, r.at)
+		}
+	}
+}
+
+// Back takes back the last Read that gave records.
+func (r *Reader) Back() {
+	r.next, r.seg, r.at, r.offset = r.undo.next, r.undo.seg, r.undo.at, r.undo.offset
+}
+
+// locate finds the segment that holds the next record, and what may be read of it.
+func (r *Reader) locate() (file *os.File, mem []byte, size int64, gap *Gap, ok bool) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.next > s.last {
+		return nil, nil, 0, nil, false
+	}
+	if r.seg == nil || r.seg.gone || r.next > r.seg.last {
+		r.seg = nil
+		for _, seg := range s.segs {
+			if seg.last >= r.next {
+				r.seg, r.at = seg, int64(segmentHeader)
+				break
+			}
+		}
+		if r.seg == nil {
+			gap = r.skip(s.last+1, s.output)
+			return nil, nil, 0, gap, true
+		}
+		if r.seg.first > r.next {
+			gap = r.skip(r.seg.first, r.seg.offset)
+			return nil, nil, 0, gap, true
+		}
+		r.offset = int64(r.seg.offset) // the segment is read from its beginning
+	}
+	return r.seg.file, r.seg.mem, r.seg.size, nil, true
+}
+
+// skip goes on at record to, before which come offset output bytes.
+func (r *Reader) skip(to, offset uint64) *Gap {
+	gap := &Gap{From: r.next, To: to - 1, Bytes: -1}
+	if r.offset >= 0 {
+		gap.Bytes = int64(offset) - r.offset
+	}
+	r.next, r.offset = to, int64(offset)
+	return gap
+}
+
+// parse takes records from b, which begins at r.at; those before r.next are passed over.
+func (r *Reader) parse(b []byte, limit, max int) (recs []Record, sound bool) {
+	recs, used, bytes := r.recs[:0], 0, 0
+	sound = true
+	for len(recs) < limit {
+		rec, size, short, err := parseRecord(b[used:], r.s.table)
+		if err != nil || (!short && rec.Src > r.next) || (short && used == 0 && len(recs) == 0) {
+			sound = false
+			break
+		}
+		if short {
+			break
+		}
+		if rec.Src == r.next {
+			if len(recs) > 0 && bytes+len(rec.Data) > max {
+				break
+			}
+			bytes += len(rec.Data)
+			r.next++
+			recs = append(recs, rec)
+		}
+		if rec.Kind.Output() {
+			r.offset += int64(len(rec.Data))
+		}
+		used += size
+	}
+	r.at += int64(used)
+	r.recs = recs
+	return recs, sound
+}
+
+// damaged cuts a segment off where it cannot be read; what was behind it becomes a gap.
+func (s *Spool) damaged(seg *segment, src uint64, at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seg.gone {
+		return
+	}
+	s.total -= seg.size - at
+	seg.size, seg.last = at, src-1
+	if seg == s.segs[len(s.segs)-1] {
+		s.rotate()
+	}
+}

@@ -1,0 +1,449 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"tasktracer/pkg/frame"
+)
+
+// Limits of a spool.
+const (
+	// DefaultLimit is how many bytes a run may have on disk.
+	DefaultLimit = 1 << 30
+	// MinLimit keeps room for a few records of the largest size.
+	MinLimit = 1 << 20
+	// MemoryLimit is how many bytes a run may have in memory, where there is no disk: with Config.Dir empty, or while the disk refuses.
+	MemoryLimit = 6 << 20
+	// maxSegment keeps a spool that is being acknowledged small, and a segment quick to search.
+	maxSegment = 4 << 20
+	// maxMemorySegment is smaller, since memory is dropped by the segment, too.
+	maxMemorySegment = 1 << 20
+	// syncEvery bounds what a power cut can take.
+	syncEvery = time.Second
+	// retryDisk is how long a spool stays in memory before it tries the disk again.
+	retryDisk = time.Second
+)
+
+// Config says where and how large.
+type Config struct {
+	// Dir is the directory of all spools, made where missing. Empty: this run's records are kept in memory only.
+	Dir string
+	// Limit is how many bytes one run may keep; DefaultLimit where 0. It is not used without Dir.
+	Limit int64
+	// Block makes Append wait at the limit, for acknowledgements, where else the oldest records are dropped.
+	Block bool
+}
+
+// ErrClosed is what Append says after Close.
+var ErrClosed = errors.New("spool is closed")
+
+// Spool holds one run's records that are not yet acknowledged. Safe for concurrent use.
+type Spool struct {
+	cfg   Config
+	table *crc32.Table
+	dir   string // of this run; empty: memory only
+	lock  *os.File
+	meta  Meta
+
+	mu       sync.Mutex
+	space    *sync.Cond // signalled when an acknowledgement made room
+	segs     []*segment // oldest first; the last one is appended to
+	segSize  int64
+	number   uint64 // of the newest segment
+	last     uint64 // src of the newest record
+	lastKind frame.Kind
+	acked    uint64 // everything up to here is durable on the server
+	output   uint64 // output bytes appended so far
+	total    int64  // bytes stored
+	inMemory int64  // of them in memory
+	peak     int64
+	dropped  uint64 // output bytes dropped by the limits
+	diskErr  error  // why the disk was last refused
+	retryAt  time.Time
+	closed   bool
+	scratch  []byte
+
+	more chan struct{} // holds one token when something was appended
+	stop chan struct{}
+	done chan struct{}
+}
+
+// Create makes the spool of a new run. A disk that refuses is no error: the spool is then in memory, and Trouble says why.
+func Create(cfg Config, meta Meta) *Spool {
+	s := newSpool(cfg, meta)
+	if cfg.Dir != "" {
+		if err := s.makeDir(); err != nil {
+			s.diskErr = err
+			s.dir = ""
+		}
+	}
+	if s.dir != "" {
+		go s.sync()
+	} else {
+		close(s.done)
+	}
+	return s
+}
+
+func newSpool(cfg Config, meta Meta) *Spool {
+	if cfg.Limit == 0 {
+		cfg.Limit = DefaultLimit
+	}
+	s := &Spool{
+		cfg: cfg, meta: meta, table: crc32.MakeTable(crc32.Castagnoli), segSize: min(maxSegment, cfg.Limit/8),
+		more: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	s.space = sync.NewCond(&s.mu)
+	return s
+}
+
+// makeDir is atomic for those who look for spools: a directory is one from the moment it has its meta, and by then it is locked.
+func (s *Spool) makeDir() error {
+	dir := filepath.Join(s.cfg.Dir, s.meta.Run)
+	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := lockDir(dir)
+	if err == nil {
+		err = writeMeta(dir, s.meta)
+	}
+	if err != nil {
+		if lock != nil {
+			lock.Close()
+		}
+		os.RemoveAll(dir)
+		return err
+	}
+	s.dir, s.lock = dir, lock
+	return nil
+}
+
+// Append adds a record and returns its src. Data is copied; one longer than MaxRecord is an error. With Config.Block it waits at the limit, until ctx ends.
+// A disk that refuses is no error. The only other one is ErrClosed.
+func (s *Spool) Append(ctx context.Context, kind frame.Kind, at int64, data []byte) (src uint64, err error) {
+	if len(data) > MaxRecord {
+		return 0, fmt.Errorf("record of %d bytes, at most %d", len(data), MaxRecord)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	need := int64(recordHeader + len(data))
+	if s.cfg.Block && s.full(need) {
+		if err := s.waitForSpace(ctx, need); err != nil {
+			return 0, err
+		}
+	}
+	if s.closed {
+		return 0, ErrClosed
+	}
+	r := Record{Src: s.last + 1, At: at, Kind: kind, Data: data}
+	s.scratch = appendRecord(s.scratch[:0], s.table, r)
+	seg := s.writable(need)
+	if err := seg.write(s.scratch); err != nil {
+		s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
+		seg = s.rotate()
+		seg.write(s.scratch) //nolint:errcheck // memory takes it
+	}
+	seg.size += need
+	seg.last = r.Src
+	if kind.Output() {
+		seg.output += uint64(len(data))
+		s.output += uint64(len(data))
+	}
+	s.total += need
+	if seg.file == nil {
+		s.inMemory += need
+	}
+	s.last, s.lastKind = r.Src, kind
+	s.dropToLimits()
+	s.peak = max(s.peak, s.total)
+	s.wake()
+	return r.Src, nil
+}
+
+func (s *Spool) wake() {
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Spool) full(need int64) bool {
+	if s.closed || len(s.segs) == 0 {
+		return false
+	}
+	if s.dir == "" || s.inMemory > 0 {
+		return s.inMemory+need > MemoryLimit
+	}
+	return s.total+need > s.cfg.Limit
+}
+
+func (s *Spool) waitForSpace(ctx context.Context, need int64) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.space.Broadcast()
+	})
+	defer stop()
+	for s.full(need) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.space.Wait()
+	}
+	return nil
+}
+
+// writable gives the segment that takes the next record.
+func (s *Spool) writable(need int64) *segment {
+	if len(s.segs) == 0 {
+		return s.rotate()
+	}
+	seg := s.segs[len(s.segs)-1]
+	limit := s.segSize
+	if seg.file == nil {
+		limit = maxMemorySegment
+	}
+	if seg.size+need > limit && seg.last >= seg.first {
+		return s.rotate()
+	}
+	if seg.file == nil && s.dir != "" && time.Now().After(s.retryAt) {
+		return s.rotate()
+	}
+	return seg
+}
+
+// rotate begins a segment: on disk, or in memory where there is none or it refused a moment ago.
+func (s *Spool) rotate() *segment {
+	s.number++
+	var seg *segment
+	if s.dir != "" && !time.Now().Before(s.retryAt) {
+		var err error
+		if seg, err = createSegment(s.dir, s.number, s.last+1, s.output); err != nil {
+			s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
+		}
+	}
+	if seg == nil {
+		seg = memorySegment(s.number, s.last+1, s.output)
+	}
+	s.segs = append(s.segs, seg)
+	s.removeEmpty()
+	return seg
+}
+
+// removeEmpty takes out segments that never got a record, but for the newest one.
+func (s *Spool) removeEmpty() {
+	kept := s.segs[:0]
+	for i, seg := range s.segs {
+		if i < len(s.segs)-1 && seg.last < seg.first {
+			seg.remove()
+			continue
+		}
+		kept = append(kept, seg)
+	}
+	clear(s.segs[len(kept):])
+	s.segs = kept
+}
+
+// dropToLimits drops the oldest segments while there is too much, but never the one being written.
+func (s *Spool) dropToLimits() {
+	for len(s.segs) > 1 && s.dir != "" && s.total > s.cfg.Limit {
+		s.drop(0)
+	}
+	for s.inMemory > MemoryLimit {
+		i := 0
+		for s.segs[i].file != nil {
+			i++
+		}
+		if i == len(s.segs)-1 {
+			return
+		}
+		s.drop(i) // what lies before it on disk stays: a hole in the middle is told by a NOTE like any other
+	}
+}
+
+func (s *Spool) drop(i int) {
+	seg := s.segs[i]
+	if seg.last > s.acked {
+		s.dropped += seg.output
+	}
+	s.take(i)
+}
+
+func (s *Spool) take(i int) {
+	seg := s.segs[i]
+	s.total -= seg.size - int64(segmentHeader)
+	if seg.file == nil {
+		s.inMemory -= seg.size - int64(segmentHeader)
+	}
+	seg.remove()
+	s.segs = append(s.segs[:i], s.segs[i+1:]...)
+}
+
+// Ack says that the server has everything up to src for good; whole segments of that are deleted.
+func (s *Spool) Ack(src uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src <= s.acked {
+		return
+	}
+	s.acked = min(src, s.last)
+	for len(s.segs) > 0 && s.segs[0].last <= s.acked && s.segs[0].last >= s.segs[0].first {
+		// The newest one is kept while it is small, so that a trickle does not make and delete a file for each line.
+		if len(s.segs) == 1 && s.segs[0].size < s.segSize/4 && !s.closed {
+			break
+		}
+		s.take(0)
+	}
+	s.space.Broadcast()
+}
+
+// SkipTo makes src the number of the next record, if it is larger than that. A server may have records that a power cut took from the spool.
+func (s *Spool) SkipTo(src uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if src <= s.last+1 {
+		return
+	}
+	s.last, s.lastKind = src-1, 0
+	s.acked = s.last
+	for len(s.segs) > 0 {
+		s.take(0)
+	}
+}
+
+// Status is where a spool stands.
+type Status struct {
+	// First is the oldest record held, Last the newest; First is Last+1 where none is held.
+	First, Last uint64
+	// Acked: everything up to here is durable on the server.
+	Acked uint64
+	// Bytes are stored now, at most Peak were.
+	Bytes, Peak int64
+	// Unsent is how many output bytes are not acknowledged, by the segment; it may count up to one segment too much.
+	Unsent uint64
+	// Dropped is how many output bytes the limits took before they were acknowledged.
+	Dropped uint64
+	// Trouble is why records lie in memory rather than on disk, or nil.
+	Trouble error
+	// Ended tells that the newest record is the run's EXIT.
+	Ended bool
+	// OnDisk tells that the records can be sent later by another process.
+	OnDisk bool
+}
+
+// Status tells where the spool stands.
+func (s *Spool) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{First: s.first(), Last: s.last, Acked: s.acked, Bytes: s.total, Peak: s.peak, Dropped: s.dropped, Ended: s.lastKind == frame.Exit, OnDisk: s.dir != "" && s.inMemory == 0}
+	for _, seg := range s.segs {
+		if seg.last > s.acked {
+			st.Unsent += seg.output
+		}
+	}
+	if s.inMemory > 0 || s.dir == "" {
+		st.Trouble = s.diskErr
+	}
+	return st
+}
+
+func (s *Spool) first() uint64 {
+	first := s.last + 1
+	if len(s.segs) > 0 {
+		first = s.segs[0].first
+	}
+	return max(first, min(s.acked+1, s.last+1))
+}
+
+// More holds a token when something was appended since the last one was taken.
+func (s *Spool) More() <-chan struct{} { return s.more }
+
+// Meta is what the spool was made with.
+func (s *Spool) Meta() Meta { return s.meta }
+
+// sync writes the spool to the disk itself, each second.
+func (s *Spool) sync() {
+	defer close(s.done)
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			s.Sync()
+		}
+	}
+}
+
+// Sync writes all that was appended to the disk itself. Appending goes on meanwhile.
+func (s *Spool) Sync() {
+	s.mu.Lock()
+	var files []*os.File
+	for _, seg := range s.segs {
+		if seg.unsynced && seg.file != nil && seg.last > s.acked {
+			seg.unsynced = false
+			files = append(files, seg.file)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range files {
+		if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+			s.mu.Lock()
+			s.diskErr = err
+			s.mu.Unlock()
+		}
+	}
+}
+
+// Close ends the work on the run. A spool of which everything is acknowledged is deleted; what is left can be opened again by Open.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.space.Broadcast()
+	s.mu.Unlock()
+	close(s.stop)
+	<-s.done
+	s.Sync()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segs {
+		if seg.file != nil {
+			seg.file.Close()
+		}
+	}
+	if s.lock == nil {
+		return nil
+	}
+	if s.acked < s.last {
+		return s.lock.Close()
+	}
+	return deleteDir(s.dir, s.lock)
+}
+
+// deleteDir takes the meta first: from then on nobody takes the directory for a spool. The lock goes before its file, which some systems do not delete while it is open.
+func deleteDir(dir string, lock *os.File) error {
+	if err := os.Remove(filepath.Join(dir, metaFile)); err != nil {
+		lock.Close()
+		return fmt.Errorf("delete spool: %w", err)
+	}
+	lock.Close()
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("delete spool: %w", err)
+	}
+	return nil
+}
