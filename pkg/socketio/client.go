@@ -35,7 +35,7 @@ type Client struct {
 	mu      sync.Mutex // guards what follows
 	handler func(*Event)
 	err     error
-	acks    map[uint64]chan []json.RawMessage
+	acks    map[uint64]func([]json.RawMessage)
 	nextAck uint64
 }
 
@@ -43,7 +43,7 @@ func newClient(ws *websocket.Conn, cfg DialConfig) *Client {
 	c := &Client{
 		ws: ws, log: cfg.Log, max: cfg.MaxMessage,
 		writer: make(chan struct{}, 1), ready: make(chan struct{}), left: make(chan struct{}),
-		acks: make(map[uint64]chan []json.RawMessage),
+		acks: make(map[uint64]func([]json.RawMessage)),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.hear()
@@ -89,16 +89,8 @@ func (c *Client) Emit(ctx context.Context, event string, args ...any) error {
 // EmitAck sends an event and waits for its acknowledgement. An end of ctx while waiting does the connection no harm.
 func (c *Client) EmitAck(ctx context.Context, event string, args ...any) ([]json.RawMessage, error) {
 	answer := make(chan []json.RawMessage, 1)
-	c.mu.Lock()
-	id := c.nextAck
-	c.nextAck++
-	c.acks[id] = answer
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.acks, id)
-		c.mu.Unlock()
-	}()
+	id := c.expect(func(args []json.RawMessage) { answer <- args })
+	defer c.forget(id)
 	m, err := newPacket("42"+strconv.FormatUint(id, 10), event, args)
 	if err != nil {
 		return nil, err
@@ -114,6 +106,42 @@ func (c *Client) EmitAck(ctx context.Context, event string, args ...any) ([]json
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// EmitFunc sends an event with one argument, which is valid JSON and is not checked, and does not wait for its acknowledgement: that calls fn, by the
+// goroutine that reads the connection, so fn must return at once. fn is not called when the connection ends first. Several calls by one goroutine are sent in
+// their order, so many events may be under way at a time.
+func (c *Client) EmitFunc(ctx context.Context, event string, arg json.RawMessage, fn func(args []json.RawMessage)) error {
+	id := c.expect(fn)
+	name := quote(event)
+	text := make([]byte, 0, len(name)+len(arg)+32)
+	text = append(text, "42"...)
+	text = strconv.AppendUint(text, id, 10)
+	text = append(text, '[')
+	text = append(text, name...)
+	text = append(text, ',')
+	text = append(text, arg...)
+	text = append(text, ']')
+	if err := c.write(ctx, text); err != nil {
+		c.forget(id)
+		return err
+	}
+	return nil
+}
+
+func (c *Client) expect(fn func([]json.RawMessage)) (id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id = c.nextAck
+	c.nextAck++
+	c.acks[id] = fn
+	return id
+}
+
+func (c *Client) forget(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.acks, id)
 }
 
 // write writes one text message, when its turn has come.
@@ -284,7 +312,7 @@ func (c *Client) whole(p packet, bins [][]byte) error {
 		delete(c.acks, p.id)
 		c.mu.Unlock()
 		if answer != nil {
-			answer <- args
+			answer(args)
 		}
 	}
 	return nil

@@ -43,10 +43,10 @@ type session struct {
 
 	mu       sync.Mutex
 	answer   *authenticated
-	flights  []flight // sent and not yet acknowledged, oldest first
-	inFlight int      // bytes of them
+	flights  []flight  // sent and not yet acknowledged, oldest first
+	inFlight int       // bytes of them
 	owed     time.Time // since when there is any
-	err      error    // why the session must end
+	err      error     // why the session must end
 }
 
 // flight is one packet under way.
@@ -270,7 +270,7 @@ func (n *session) emit(ctx context.Context, event string, f flight) error {
 	n.flights = append(n.flights, f)
 	n.inFlight += f.bytes
 	n.mu.Unlock()
-	return n.c.EmitFunc(ctx, event, json.RawMessage(n.buf), func(args []json.RawMessage, err error) { n.acknowledged(f, args, err) })
+	return n.c.EmitFunc(ctx, event, n.buf, func(args []json.RawMessage) { n.acknowledged(f, args) })
 }
 
 // event hears what the server says of itself. It is called by the connection's reader.
@@ -298,10 +298,7 @@ func (n *session) event(e *socketio.Event) {
 }
 
 // acknowledged hears the answer to one packet.
-func (n *session) acknowledged(f flight, args []json.RawMessage, err error) {
-	if err != nil {
-		return // the connection is gone; its end tells
-	}
+func (n *session) acknowledged(f flight, args []json.RawMessage) {
 	var a struct {
 		Durable     uint64
 		Error, Code string

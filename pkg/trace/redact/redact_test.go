@@ -123,7 +123,9 @@ func TestNoSecretSurvivesAnySplitting(t *testing.T) {
 		}
 		got += string(s.End())
 		// Masks of secrets that touch may be joined or not, depending on where the writes end.
-		join := func(s string) string { return strings.ReplaceAll(strings.ReplaceAll(s, "******", "***"), "******", "***") }
+		join := func(s string) string {
+			return strings.ReplaceAll(strings.ReplaceAll(s, "******", "***"), "******", "***")
+		}
 		if join(got) != join(whole) {
 			t.Fatalf("round %d: split %q, whole %q", round, got, whole)
 		}
