@@ -128,7 +128,7 @@ func TestVerify(t *testing.T) {
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				t.Fatalf("Verify = %v, want %v", err, tt.want)
 			}
-			if err == nil && (c.Namespace != tt.ns || c.Type != Client || c.ID == "") {
+			if (err == nil || errors.Is(err, ErrExpired)) && (c.Namespace != tt.ns || c.Type != Client || c.ID == "") {
 				t.Errorf("Verify = %+v, want namespace %q, type %s and an id", c, tt.ns, Client)
 			}
 		})
