@@ -339,7 +339,7 @@ func TestRemoteTroubleIsNoVerdict(t *testing.T) {
 func TestRemoteIsBounded(t *testing.T) {
 	v := NewRemote(&service{})
 	for i := range maxVerdicts + 100 {
-		v.remember(verdictKey{want: Type(strings.Repeat("x", i%7)), token: sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16)})}, Claims{}, nil)
+		_, _ = v.remember(verdictKey{want: Type(strings.Repeat("x", i%7)), token: sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16)})}, Claims{}, nil)
 	}
 	if len(v.verdicts) > maxVerdicts {
 		t.Errorf("%d verdicts are kept, want at most %d", len(v.verdicts), maxVerdicts)

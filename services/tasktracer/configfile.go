@@ -62,8 +62,12 @@ func readConfigFile(path string) (fileConfig, error) {
 	}
 	defer f.Close()
 	var text bytes.Buffer
-	if n, err := text.ReadFrom(io.LimitReader(f, maxConfigFile+1)); err != nil || n > maxConfigFile {
-		return fileConfig{}, fmt.Errorf("--config %s: want a file of at most 1 MiB that can be read (%v)", path, err)
+	n, err := text.ReadFrom(io.LimitReader(f, maxConfigFile+1))
+	if err != nil {
+		return fileConfig{}, fmt.Errorf("--config: %w", err)
+	}
+	if n > maxConfigFile {
+		return fileConfig{}, fmt.Errorf("--config %s: want a file of at most 1 MiB", path)
 	}
 	cfg, err := parseConfig(text.Bytes(), filepath.Dir(path))
 	if err != nil {

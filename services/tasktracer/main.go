@@ -13,7 +13,6 @@ import (
 
 func main() {
 	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -22,7 +21,9 @@ func main() {
 		<-signals // whoever asks twice will not wait
 		os.Exit(130)
 	}()
-	os.Exit(exitCode(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)))
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(exitCode(err))
 }
 
 // exitCode reports err, where there is something to report, and gives the process's exit code: 2 for a wrong call, 1 for a failure.

@@ -124,10 +124,7 @@ func (s *Service) generate(r *http.Request, b body) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	days := map[string]time.Duration{"7": 7, "30": 30, "180": 180, "360": 360}[r.URL.Query().Get("days")]
-	if days == 0 {
-		days = 180
-	}
+	life := lives(r.URL.Query().Get("days"))
 	types := map[string]auth.Type{"clientToken": auth.Client, "browserToken": auth.Browser, "baseToken": auth.Base}
 	want := []string{"clientToken", "browserToken"}
 	if asked := r.URL.Query().Get("type"); types[asked] != "" {
@@ -137,11 +134,25 @@ func (s *Service) generate(r *http.Request, b body) (any, error) {
 	for _, name := range want {
 		// A base token that is itself restricted makes tokens with the same restrictions.
 		c := auth.Claims{Type: types[name], Namespace: base.Namespace, Tasks: base.Tasks, ReadOnly: base.ReadOnly}
-		if tokens[name], _, err = s.issue(c, days*24*time.Hour); err != nil {
+		if tokens[name], _, err = s.issue(c, life); err != nil {
 			return nil, err
 		}
 	}
 	return tokens, nil
+}
+
+// lives are the four that may be asked for; anything else is the longest but one, as in the older system.
+func lives(days string) time.Duration {
+	const day = 24 * time.Hour
+	switch days {
+	case "7":
+		return 7 * day
+	case "30":
+		return 30 * day
+	case "360":
+		return 360 * day
+	}
+	return 180 * day
 }
 
 // share makes a browser token that is good for one task, read-only, for a short time, from a browser token that may see the task:

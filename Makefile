@@ -1,0 +1,88 @@
+# What there is to do here: make help. Needs Go, Node 20 and make, and fetches the rest.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   = -s -w -buildid= -X tasktracer/pkg/ops.version=$(VERSION)
+GOBUILD   = GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+TESTFLAGS ?=
+ADDR     ?= localhost:8004
+
+WEB      = services/gateway/web
+WEB_SRC  = $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/.out-*')
+GO_SRC   = $(shell find services pkg proto -name '*.go') go.mod go.sum
+# The modules beside the root one, each with tests of its own.
+MODULES  = $(patsubst %/go.mod,%,$(wildcard deploy/*/go.mod))
+
+GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-web test-go test-modules lint generate fresh web bench release chromium clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build all and serve http://localhost:8004, data in ./data
+	bin/tasktracer all --listen $(ADDR) --data ./data --tt bin/tt
+
+build: bin/tasktracer bin/tt ## build bin/tasktracer and bin/tt, the page included
+
+bin/tasktracer: $(GO_SRC) $(WEB)/dist/index.html
+	$(GOBUILD) -o $@ ./services/tasktracer
+
+bin/tt: $(GO_SRC)
+	$(GOBUILD) -o $@ ./services/tt
+
+web: $(WEB)/dist/index.html ## build the page
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package.json $(WEB)/package-lock.json
+	cd $(WEB) && npm ci
+	@touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SRC)
+	cd $(WEB) && npm run build
+	@touch $@
+
+test: test-web test-go test-modules ## run every test
+
+test-web: web chromium
+	cd $(WEB) && npm test
+
+test-go: web
+	go test -race $(TESTFLAGS) ./...
+
+# They run the real binaries, so these are built first.
+test-modules: build chromium
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && go test -race $(TESTFLAGS) ./...); done
+
+chromium: # the page is tested in a real browser
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo "no Chromium here: installing it with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
+	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
+
+lint: web ## vet, linters, formats
+	go vet ./...
+	@test -z "$$(gofmt -l services pkg deploy)" || { echo "not formatted:"; gofmt -l services pkg deploy; exit 1; }
+	$(GOLANGCI) run ./...
+	@set -e; for m in $(MODULES); do (cd $$m && go vet ./...); done
+	$(BUF) lint
+
+generate: ## make the Go of proto/ anew
+	$(BUF) generate
+
+fresh: generate # fails where what is committed is not what proto/ says
+	git diff --exit-code -- proto
+	@test -z "$$(git ls-files --others --exclude-standard -- proto)" || { echo "generated, but not committed:"; git ls-files --others --exclude-standard -- proto; exit 1; }
+
+bench: build ## measure, and compare with others (deploy/bench)
+	cd deploy/bench && go run . $(BENCHFLAGS)
+
+release: web ## tt and tasktracer for all systems, with checksums, in dist/
+	rm -rf dist && mkdir -p dist
+	@set -e; for os in linux darwin windows; do for arch in amd64 arm64; do for p in tt tasktracer; do \
+	  out=dist/$${p}_$(VERSION)_$${os}_$${arch}; [ $$os = windows ] && out=$$out.exe; \
+	  echo $$out; GOOS=$$os GOARCH=$$arch $(GOBUILD) -o $$out ./services/$$p; \
+	done; done; done
+	cd dist && sha256sum * > SHA256SUMS
+
+clean: ## remove what was built; data stays
+	rm -rf bin dist $(WEB)/dist/* $(WEB)/node_modules
