@@ -23,6 +23,7 @@ type Run struct {
 	err    *stream
 	stop   context.CancelFunc
 	done   chan struct{}
+	closed chan struct{}
 
 	order sync.Mutex // guards the order of appends
 }
@@ -43,7 +44,7 @@ func Start(cfg Config) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	r := &Run{cfg: cfg, id: rand.Text(), done: make(chan struct{})}
+	r := &Run{cfg: cfg, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{})}
 	meta := spool.Meta{
 		Run: r.id, URL: cfg.URL, Token: cfg.Token, ID: cfg.ID, Name: cfg.Name, Task: task, Started: now.UnixMilli(), Boot: spool.Boot(),
 		CAFile: cfg.CAFile, Insecure: cfg.Insecure,
@@ -96,6 +97,12 @@ func (r *Run) Stdout() io.Writer { return r.out }
 // Stderr is as Stdout, for standard error.
 func (r *Run) Stderr() io.Writer { return r.err }
 
+// Connected is closed when a server has accepted the run for the first time.
+func (r *Run) Connected() <-chan struct{} { return r.sender.accepted }
+
+// Closed is closed when Close has done its work.
+func (r *Run) Closed() <-chan struct{} { return r.closed }
+
 // Note adds a sentence to the run that is not its output.
 func (r *Run) Note(text string) {
 	r.order.Lock()
@@ -132,7 +139,7 @@ type Outcome struct {
 	Peak int64
 }
 
-// Close ends the run. It waits for the rest to be delivered while the server takes it, up to Config.Linger.
+// Close ends the run; it is called once. It waits for the rest to be delivered while the server takes it, up to Config.Linger.
 func (r *Run) Close(exit Exit) Outcome {
 	r.out.end()
 	r.err.end()
@@ -146,6 +153,7 @@ func (r *Run) Close(exit Exit) Outcome {
 	r.sender.linger(linger)
 	r.stop()
 	<-r.done
+	defer close(r.closed)
 	st := r.spool.Status()
 	if err := r.spool.Close(); err != nil {
 		r.cfg.warn(err.Error())

@@ -43,13 +43,14 @@ type senderConfig struct {
 
 // sender brings a spool to the server: it connects, and connects again, for as long as it runs.
 type sender struct {
-	cfg     senderConfig
-	spool   *spool.Spool
-	started time.Time
-	changed chan struct{} // holds a token when something below changed
+	cfg      senderConfig
+	spool    *spool.Spool
+	started  time.Time
+	changed  chan struct{} // holds a token when something below changed
+	accepted chan struct{} // closed when a server has accepted the run
 
 	token     int  // index of the token in use
-	told      bool // accepted was called
+	told      bool // accepted is closed
 	warned    string
 	failures  int
 	place     place    // behind the newest record known to be durable
@@ -71,7 +72,7 @@ func newSender(cfg senderConfig, s *spool.Spool) *sender {
 	if cfg.warn == nil {
 		cfg.warn = func(string) {}
 	}
-	return &sender{cfg: cfg, spool: s, started: time.Now(), changed: make(chan struct{}, 1)}
+	return &sender{cfg: cfg, spool: s, started: time.Now(), changed: make(chan struct{}, 1), accepted: make(chan struct{})}
 }
 
 // run sends until ctx ends, or the run's EXIT is durable.

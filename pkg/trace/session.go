@@ -193,8 +193,12 @@ func (n *session) accept(a *authenticated) {
 	n.reader = n.s.spool.Reader()
 	n.reader.Seek(a.Next, n.s.offsetAt(a.Next))
 	n.s.set(func() { n.s.connected = true; n.s.progress = time.Now() })
-	if !n.s.told && n.s.cfg.accepted != nil && a.URL != "" {
-		n.s.told = true
+	if n.s.told {
+		return
+	}
+	n.s.told = true
+	close(n.s.accepted)
+	if n.s.cfg.accepted != nil && a.URL != "" {
 		n.s.cfg.accepted(a.URL)
 	}
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os/exec"
+	"sync/atomic"
+
+	"tasktracer/pkg/trace"
+)
+
+// child is the command: started, signalled, read to its end.
+type child struct {
+	options  *options
+	sys      system
+	terminal bool
+	raw      atomic.Bool // the user's terminal is in raw mode
+}
+
+// argv is what is executed.
+func (c *child) argv() []string {
+	if c.options.direct {
+		return c.options.args
+	}
+	return []string{"bash", "-c", c.options.commandText()}
+}
+
+// cannotStart says why the command could not be started, with the code a shell would give.
+func (c *child) cannotStart(r *trace.Run, err error) trace.Exit {
+	code := exitCannotRun
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		code = exitNotFound
+	}
+	text := fmt.Sprintf("cannot run %s: %v", c.argv()[0], err)
+	fmt.Fprintln(c.sys.stderr, "tt:", text)
+	r.Note(text)
+	return trace.Exit{Code: code}
+}
+
+// echo passes output on to where it would have gone. Once that is closed, gone tells it: the command then finds its own end closed, as it would have.
+type echo struct {
+	to   io.Writer
+	sent io.Writer
+	gone bool
+}
+
+// write keeps b for sending before it is shown. It returns false once nobody takes what is shown.
+func (e *echo) write(b []byte) bool {
+	if e.gone {
+		return false
+	}
+	_, _ = e.sent.Write(b) // never fails
+	if _, err := e.to.Write(b); err != nil {
+		e.gone = true
+	}
+	return !e.gone
+}
+
+func lookPath(file string) (string, error) {
+	path, err := exec.LookPath(file)
+	if errors.Is(err, exec.ErrDot) {
+		return path, nil // a program of the current directory, where the user's PATH says so
+	}
+	return path, err
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"tasktracer/pkg/trace"
+)
+
+// copySize is how much is read at once; a record's largest size, so that a read is a record.
+const copySize = 256 << 10
+
+// copyThrough is the pipe mode: stdin goes to stdout, and is sent.
+func copyThrough(sys system, r *trace.Run) trace.Exit {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, endSignals()...)
+	defer signal.Stop(signals)
+	done := make(chan error, 1)
+	go func() { done <- copyOne(sys.stdin, sys.stdout, r.Stdout()) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, syscall.EPIPE) {
+				r.Note("reading or writing ended: " + err.Error())
+				return trace.Exit{Code: exitFailure}
+			}
+			if err != nil {
+				return signalExit(sigPipe)
+			}
+			return trace.Exit{}
+		case s := <-signals:
+			if s != os.Interrupt {
+				return signalExit(s)
+			}
+			// Ctrl-C reaches the writer of the pipe as well; its last words are waited for, for a moment.
+			select {
+			case <-done:
+			case <-signals:
+			case <-time.After(time.Second):
+			}
+			return signalExit(s)
+		}
+	}
+}
+
+// copyOne copies until the end. What is read is kept for sending before it is passed on.
+func copyOne(from io.Reader, to io.Writer, sent io.Writer) error {
+	buf := make([]byte, copySize)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			_, _ = sent.Write(buf[:n]) // never fails
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"tasktracer/pkg/trace/tracetest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"tt": func() { main() },
+	})
+}
+
+// The scripts run the real tt, as a process of its own, against a server that speaks the wire over a real socket.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			h := &harness{t: env.T().(testing.TB)}
+			env.Values["harness"] = h
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("TASKTRACER_TOKEN", "the-token-of-the-test")
+			env.Setenv("TASKTRACER_ID", "cli-1")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"server": server, "sent": sent, "ended": ended, "signal": sendSignal, "await": await, "cut": cut, "spools": spools, "runs": runs, "lost": lost,
+		},
+	})
+}
+
+// harness is one script's server.
+type harness struct {
+	t      testing.TB
+	server *tracetest.Server
+}
+
+func of(ts *testscript.TestScript) *harness { return ts.Value("harness").(*harness) }
+
+// server starts the script's server, or changes how it misbehaves: server [tls] [silent] [deaf] [refuse=CODE] [expire] [cut=N]
+func server(ts *testscript.TestScript, neg bool, args []string) {
+	h := of(ts)
+	f := tracetest.Faults{}
+	secure := false
+	for _, a := range args {
+		key, value, _ := strings.Cut(a, "=")
+		switch key {
+		case "tls":
+			secure = true
+		case "silent":
+			f.Silent = true
+		case "deaf":
+			f.Deaf = true
+		case "refuse":
+			f.Refuse = value
+		case "expired":
+			f.RefuseTokens = map[string]string{"the-token-of-the-test": "token_expired"}
+		case "cut":
+			n, err := strconv.Atoi(value)
+			ts.Check(err)
+			f.CutEvery = n
+		default:
+			ts.Fatalf("server: %q?", a)
+		}
+	}
+	if h.server != nil {
+		h.server.Set(f)
+		return
+	}
+	if secure {
+		h.server = tracetest.StartTLS(h.t, f)
+		ts.Check(writeCertificate(ts.MkAbs("ca.pem"), h.server.Authority))
+	} else {
+		h.server = tracetest.Start(h.t, f)
+	}
+	ts.Setenv("TASKTRACER_URL", h.server.URL)
+}
+
+func writeCertificate(file string, c *x509.Certificate) error {
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600)
+}
+
+// sent compares what the server has of the run's stdout, stderr, both or notes with a file: sent stdout|stderr|both|notes FILE. It waits for it.
+func sent(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: sent stdout|stderr|both|notes FILE")
+	}
+	kind, ok := map[string]string{"stdout": "STDOUT", "stderr": "STDERR", "both": "", "notes": "NOTE"}[args[0]]
+	if !ok {
+		ts.Fatalf("sent %s?", args[0])
+	}
+	want := ts.ReadFile(args[1])
+	if neg {
+		run := of(ts).server.Wait(of(ts).t, "a run", func(*tracetest.Run) bool { return true })
+		if strings.Contains(string(run.Output(kind)), strings.TrimSpace(want)) {
+			ts.Fatalf("%s holds %q", args[0], want)
+		}
+		return
+	}
+	last := ""
+	defer func() {
+		if of(ts).t.Failed() {
+			ts.Logf("last: %.2000q", last)
+		}
+	}()
+	of(ts).server.Wait(of(ts).t, fmt.Sprintf("%s = %.300q", args[0], want), func(r *tracetest.Run) bool {
+		last = string(r.Output(kind))
+		if kind == "NOTE" {
+			return strings.Contains(last, strings.TrimSpace(want))
+		}
+		return last == want
+	})
+}
+
+// ended waits for a run's end: ended CODE [SIGNAL]
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	run := of(ts).server.Wait(of(ts).t, "end "+strings.Join(args, " "), tracetest.Ended)
+	want := strings.Join(args, " ")
+	if got := strings.TrimSpace(fmt.Sprint(*run.Code, " ", run.Signal)); got != want {
+		ts.Fatalf("ended %s, want %s", got, want)
+	}
+}
+
+// signal sends a signal to the process whose id stands in a file: signal TERM FILE
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Check(kill(pid, args[0]))
+}
+
+// await waits until a file is there and not empty, or a process has a state: await file NAME, await stopped|gone PIDFILE, await text NAME TEXT
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if holds(ts, args) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ts.Fatalf("await %v: did not happen", args)
+		}
+	}
+}
+
+func holds(ts *testscript.TestScript, args []string) bool {
+	b, err := os.ReadFile(ts.MkAbs(args[1]))
+	if err != nil || len(b) == 0 {
+		return false
+	}
+	switch args[0] {
+	case "file":
+		return true
+	case "text":
+		return strings.Contains(string(b), args[2])
+	}
+	state := processState(strings.TrimSpace(string(b)))
+	switch args[0] {
+	case "stopped":
+		return state == "T"
+	case "running":
+		return state != "T" && state != ""
+	case "gone":
+		return state == "" || state == "Z"
+	}
+	ts.Fatalf("await %s?", args[0])
+	return false
+}
+
+// processState is the letter of /proc/PID/stat; empty where there is no such process.
+func processState(pid string) string {
+	b, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return rest[:1]
+}
+
+// cut closes the server's connections.
+func cut(ts *testscript.TestScript, neg bool, args []string) { of(ts).server.Cut() }
+
+// spools checks how many spools there are: spools N
+func spools(ts *testscript.TestScript, neg bool, args []string) {
+	entries, _ := os.ReadDir(ts.MkAbs(".local/state/tasktracer/spool"))
+	if strconv.Itoa(len(entries)) != args[0] {
+		ts.Fatalf("%d spools, want %s", len(entries), args[0])
+	}
+}
+
+// runs checks how many runs the server has seen: runs N
+func runs(ts *testscript.TestScript, neg bool, args []string) {
+	if got := strconv.Itoa(of(ts).server.Runs()); got != args[0] {
+		ts.Fatalf("%s runs, want %s", got, args[0])
+	}
+}
+
+// lost checks that the run's notes tell of lost bytes, and that with them all are accounted for: lost TOTAL
+func lost(ts *testscript.TestScript, neg bool, args []string) {
+	total, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	run := of(ts).server.Wait(of(ts).t, "end", tracetest.Ended)
+	if run.LostBytes() == 0 || run.LostBytes()+uint64(len(run.Output(""))) != total {
+		ts.Fatalf("%d bytes came and %d are told lost, want %d together", len(run.Output("")), run.LostBytes(), total)
+	}
+}
