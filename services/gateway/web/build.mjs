@@ -39,5 +39,5 @@ const page = await build({
 const html = await readFile(path.join(src, "index.html"), "utf8");
 await writeFile(
   path.join(dist, "index.html"),
-  html.replace("{{css}}", `/assets/${name(page, ".css")}`).replace("{{js}}", `/assets/${name(page, ".js")}`).replace("{{worker}}", `/assets/${name(worker, ".js")}`),
+  html.replace("{{css}}", `/assets/${name(page, ".css")}`).replace("{{js}}", `/assets/${name(page, ".js")}`),
 );

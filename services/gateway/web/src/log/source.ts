@@ -3,7 +3,7 @@
 import { spans, plainText } from "../screen/spans.ts";
 import type { Row, RowSpan } from "../worker/messages.ts";
 import type { StoredRow } from "./layout.ts";
-import { BROKEN, GAP, NOTE, STDERR } from "./table.ts";
+import { BROKEN, GAP, HOLE, NOTE, STDERR } from "./table.ts";
 
 /** Bytes of a row that are shown at first, and at most. */
 export const clipAt = 4000;
@@ -119,17 +119,17 @@ export function show(source: Source, from: number, to: number, whole = false): R
   return out;
 }
 
-/** Rows as clean text, a line each. A row that was broken by us goes on in the next one. */
-export function text(source: Source, from: number, to: number, limit = 64 << 20): string {
+/** Lines [from, to), from 0 on, as clean text; undefined where some are not here. What we say of a log is not part of it. */
+export function textOfLines(source: Source, from: number, to: number): string | undefined {
   const decoder = new TextDecoder();
   const parts: string[] = [];
-  let size = 0;
-  for (let i = Math.max(from, source.first); i < Math.min(to, source.count) && size < limit; i++) {
+  for (let i = source.rowOfLine(from); i < source.count; i++) {
     const r = source.get(i);
-    if (!r) continue;
-    const s = plainText(r.bytes, decoder);
-    parts.push(s, r.flags & BROKEN ? "" : "\n");
-    size += s.length + 1;
+    if (!r || r.line < from) continue;
+    if (r.line >= to) break;
+    if (r.flags & HOLE) return undefined;
+    if (r.flags & (NOTE | GAP)) continue;
+    parts.push(plainText(r.bytes, decoder), r.flags & BROKEN ? "" : "\n");
   }
   return parts.join("");
 }

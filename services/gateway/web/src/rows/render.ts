@@ -26,7 +26,10 @@ export function renderRow(r: Row, look: Look): HTMLElement {
   gutter.className = "gutter";
   el.append(gutter);
   if (r.from !== undefined) {
-    const who = document.createElement("span");
+    const who = document.createElement("button");
+    who.type = "button";
+    who.tabIndex = -1;
+    who.dataset["who"] = r.from;
     who.className = `who who${look.colourOf(r.from)}`;
     who.textContent = r.from === "" ? "(no id)" : r.from;
     who.title = r.from;

@@ -20,8 +20,10 @@ export interface Events {
   follow(on: boolean, behind: number): void;
   /** A line's number was chosen; with `extend` as the end of a range. */
   line(line: number, extend: boolean): void;
-  /** The first row in the window is another one. */
-  top(row: Row | undefined): void;
+  /** All lines were chosen. */
+  all(): void;
+  /** A client's name was chosen, in a merged log. */
+  client(id: string): void;
 }
 
 export class LogView {
@@ -176,7 +178,7 @@ export class LogView {
     this.startedAt = s.startedAt;
     scroll.first = s.first;
     scroll.count = s.count;
-    for (const r of s.tail) this.cache.set(r.row, r);
+    for (const r of s.tail) this.keep(r);
     if (scroll.place.row < s.first) scroll.place = { row: s.first, px: 0 };
     const digits = String(s.lines + 1).length;
     this.scroller.style.setProperty("--digits", String(Math.max(3, digits)));
@@ -192,6 +194,12 @@ export class LogView {
     }
     this.draw();
     if (this.hits.length > 0) this.drawMarks();
+  }
+
+  /** Takes a row. One that looks as before stays the same object, so that its element, and what is selected in it, stay too. */
+  private keep(r: Row): void {
+    const old = this.shown.get(r.row)?.row;
+    this.cache.set(r.row, old && alike(old, r) ? old : r);
   }
 
   /** Rows have other numbers now: what is at the top of the window stays there. */
@@ -348,7 +356,6 @@ export class LogView {
     }
     this.shown = next;
     this.position(from, to);
-    this.events.top(this.cache.get(scroll.place.row));
   }
 
   private empty(i: number): HTMLElement {
@@ -400,7 +407,7 @@ export class LogView {
       void handle.rows(b * blockRows, (b + 1) * blockRows).then((rows) => {
         if (handle !== this.handle) return;
         // Rows that may have changed since are asked for again by the next draw.
-        for (const r of rows) if (generation === this.generation || r.row < this.stable) this.cache.set(r.row, r);
+        for (const r of rows) if (generation === this.generation || r.row < this.stable) this.keep(r);
         this.asked.delete(b);
         this.evict();
         this.drawSoon();
@@ -429,6 +436,11 @@ export class LogView {
       this.events.line(Number(line), e.shiftKey);
       return;
     }
+    const who = target.dataset["who"];
+    if (who !== undefined) {
+      this.events.client(who);
+      return;
+    }
     const whole = target.dataset["whole"];
     if (whole !== undefined) this.expand(Number(whole));
   }
@@ -445,6 +457,11 @@ export class LogView {
   }
 
   private onKey(e: KeyboardEvent): void {
+    if ((e.ctrlKey || e.metaKey) && e.key === "a") {
+      this.events.all();
+      e.preventDefault();
+      return;
+    }
     if (e.altKey || e.metaKey) return;
     if (e.key === "Home") this.toStart();
     else if (e.key === "End") this.setFollow(true);
@@ -473,4 +490,12 @@ export class LogView {
       last = y;
     }
   }
+}
+
+function alike(a: Row, b: Row): boolean {
+  if (a.line !== b.line || a.at !== b.at || a.flags !== b.flags || a.clipped !== b.clipped || a.from !== b.from || a.spans.length !== b.spans.length) return false;
+  return a.spans.every((s, i) => {
+    const t = b.spans[i]!;
+    return s[0] === t[0] && s[1] === t[1] && s[2] === t[2] && s[3] === t[3] && s[4] === t[4];
+  });
 }

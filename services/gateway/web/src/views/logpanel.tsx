@@ -42,8 +42,9 @@ export function LogPanel(p: LogPanelProps) {
   const [jump, setJump] = useState<string>();
   const input = useRef<HTMLInputElement>(null);
   const ended = !!run && over(run.state);
-  const live = useRef({ route, found, follow, stderr, ended });
-  live.current = { route, found, follow, stderr, ended };
+  const lines = status?.lines ?? 0;
+  const live = useRef({ route, found, follow, stderr, ended, lines });
+  live.current = { route, found, follow, stderr, ended, lines };
   const now = useNow(!!run && !ended);
   const merged = p.spec.kind === "merged";
 
@@ -58,7 +59,10 @@ export function LogPanel(p: LogPanelProps) {
           const to = extend && r.from > 0 ? Math.max(r.to, line) : line;
           go({ ...r, from, to, run: run?.run ?? r.run }, true);
         },
-        top: () => undefined,
+        all: () => {
+          if (!merged && live.current.lines > 0) go({ ...live.current.route, from: 1, to: live.current.lines, run: run?.run ?? live.current.route.run }, true);
+        },
+        client: (id) => go({ ...live.current.route, view: "one", focus: id, run: "", from: 0, to: 0 }),
       },
       merged ? "Output of all attached clients" : `Output of ${name(p.spec.kind === "run" ? p.spec.from : "")}`,
     );
@@ -134,10 +138,7 @@ export function LogPanel(p: LogPanelProps) {
     const r = live.current.route;
     const h = handle.current;
     if (!h || r.from === 0) return say("Choose lines first: click a line number, then Shift-click another.");
-    const from = await h.rowOfLine(r.from - 1);
-    const to = await h.rowOfLine(r.to);
-    const text = await h.text(from, Math.max(from + 1, to));
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(await h.text(r.from, r.to));
     say(r.to > r.from ? `Lines ${r.from} to ${r.to} copied.` : `Line ${r.from} copied.`);
   };
   const nextError = async () => {
@@ -187,8 +188,16 @@ export function LogPanel(p: LogPanelProps) {
       } else return;
       e.preventDefault();
     };
+    // Ctrl+C without a selection copies the lines that are chosen.
+    const onCopy = () => {
+      if (getSelection()?.isCollapsed && route.from > 0 && !(document.activeElement instanceof HTMLInputElement)) void copy();
+    };
     addEventListener("keydown", on);
-    return () => removeEventListener("keydown", on);
+    addEventListener("copy", onCopy);
+    return () => {
+      removeEventListener("keydown", on);
+      removeEventListener("copy", onCopy);
+    };
   });
 
   useEffect(() => {

@@ -24,6 +24,8 @@ export type Link = { state: "connecting" | "online" } | { state: "offline"; sinc
 /** A client list is read anew this long after something was heard, and at the latest every `refresh` ms. */
 const soon = 250;
 const refresh = 5000;
+/** Views hear of changes no more often than this, in ms. */
+const pause = 60;
 /** Runs of one client that are remembered. */
 const keptRuns = 50;
 
@@ -38,6 +40,7 @@ export class TaskModel {
   private readonly ends = new Set<(r: ApiRun) => void>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private frame = 0;
+  private told = -pause;
   private closed = false;
 
   constructor(
@@ -62,7 +65,7 @@ export class TaskModel {
     this.loadSoon(0);
   }
 
-  /** Hears of changes, at most once a frame. */
+  /** Hears of changes, together where they come fast. */
   listen(f: () => void): () => void {
     this.listeners.add(f);
     return () => this.listeners.delete(f);
@@ -104,10 +107,14 @@ export class TaskModel {
 
   private changed(): void {
     if (this.frame || this.closed) return;
-    this.frame = window.setTimeout(() => {
-      this.frame = 0;
-      for (const f of this.listeners) f();
-    }, 60);
+    this.frame = window.setTimeout(
+      () => {
+        this.frame = 0;
+        this.told = performance.now();
+        for (const f of this.listeners) f();
+      },
+      Math.max(0, this.told + pause - performance.now()),
+    );
   }
 
   private takeRuns(runs: RunInfo[], last: { [run: string]: string }): void {

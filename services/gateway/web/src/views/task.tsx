@@ -97,7 +97,15 @@ export function TaskPage(p: TaskProps) {
 
   const setView = (view: ViewName) => go({ ...route, view, from: 0, to: 0, all: route.all || (view !== "one" && route.ids.length === 0) });
   const link = model?.link ?? { state: "connecting" as const };
-  if (link.state === "refused") return <Refused code={link.code} message={link.message} />;
+  if (link.state === "refused" && clients.length === 0)
+    return (
+      <Notice title={refusal(link.code)}>
+        <p>{link.message}</p>
+        <p>
+          Open a fresh address to go on: every <code>tt</code> prints one when it starts, and <code>tasktracer tokengen</code> makes new tokens. Nothing is lost meanwhile; the log goes on.
+        </p>
+      </Notice>
+    );
 
   const toggle = (id: string, on: boolean) => {
     const now = new Set(ids);
@@ -131,7 +139,12 @@ export function TaskPage(p: TaskProps) {
           Clients {clients.length > 0 ? clients.length : ""}
         </button>
       </TopBar>
-      {model?.error && <p class="warn" role="alert">{model.error}</p>}
+      {link.state === "refused" && (
+        <p class="warn" role="alert">
+          {refusal(link.code)}. What you see stays, but nothing new comes. Open a fresh address to go on: every <code>tt</code> prints one when it starts. The log itself goes on, nothing is lost.
+        </p>
+      )}
+      {model?.error && link.state !== "refused" && <p class="warn" role="alert">{model.error}</p>}
       {model?.problem && <p class="warn" role="alert">{model.problem}</p>}
       <div class="body">
         <Clients
@@ -202,15 +215,9 @@ function tell(task: string, r: ApiRun, wanted: boolean): void {
   n.onclick = () => window.focus();
 }
 
-function Refused({ code, message }: { code: string; message: string }) {
-  const expired = code.endsWith("expired");
-  const revoked = code.endsWith("revoked");
-  return (
-    <Notice title={expired ? "The access token has expired" : revoked ? "The access token was revoked" : "The server did not accept the access token"}>
-      <p>{message}</p>
-      <p>
-        Open a fresh address to go on: every <code>tt</code> prints one when it starts, and <code>tasktracer tokengen</code> makes new tokens. Nothing is lost meanwhile; the log goes on.
-      </p>
-    </Notice>
-  );
+function refusal(code: string): string {
+  if (code.endsWith("expired")) return "The access token has expired";
+  if (code.endsWith("revoked")) return "The access token was revoked";
+  if (code === "wrong_endpoint") return "This address is the door for tt, not for browsers";
+  return "The server did not accept the access token";
 }

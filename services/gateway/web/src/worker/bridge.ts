@@ -48,7 +48,7 @@ export class Bridge {
     this.tell({ t: "open", view, spec });
     return {
       rows: (from, to, whole = false) => this.ask<Row[]>({ t: "rows", view, from, to, whole }),
-      text: (from, to) => this.ask<string>({ t: "text", view, from, to }),
+      text: (from, to) => this.ask<string>({ t: "lines", view, from, to }),
       rowOfLine: (line) => this.ask<number>({ t: "line", view, line }),
       rowOfTime: (at) => this.ask<number>({ t: "time", view, at }),
       nextStderr: (after) => this.ask<number>({ t: "stderr", view, after }),
@@ -69,6 +69,7 @@ export class Bridge {
 /** A log that is open in the worker. Rows are numbered as in Status. */
 export interface LogHandle {
   rows(from: number, to: number, whole?: boolean): Promise<Row[]>;
+  /** Lines `from` to `to`, counted from 1 and both included, as clean text. */
   text(from: number, to: number): Promise<string>;
   rowOfLine(line: number): Promise<number>;
   rowOfTime(at: number): Promise<number>;

@@ -69,7 +69,7 @@ export type ToWorker =
   | { t: "close"; view: number }
   | { t: "follow"; view: number; rows: number }
   | { t: "rows"; ask: number; view: number; from: number; to: number; whole: boolean }
-  | { t: "text"; ask: number; view: number; from: number; to: number }
+  | { t: "lines"; ask: number; view: number; from: number; to: number }
   | { t: "line"; ask: number; view: number; line: number }
   | { t: "time"; ask: number; view: number; at: number }
   | { t: "stderr"; ask: number; view: number; after: number }

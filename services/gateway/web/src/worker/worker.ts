@@ -3,7 +3,7 @@
 import { Connection } from "../connection/connection.ts";
 import { Merged } from "../log/merged.ts";
 import { RunLog } from "../log/run.ts";
-import { show, StderrSource, text, type Source } from "../log/source.ts";
+import { show, StderrSource, textOfLines, type Source } from "../log/source.ts";
 import { Sparse } from "../log/sparse.ts";
 import { STDERR } from "../log/table.ts";
 import { eachLine } from "../log/window.ts";
@@ -35,6 +35,7 @@ const totals = new Map<string, number>();
 let connection: Connection | undefined;
 let access = { url: "", token: "", task: "" };
 let scheduled = false;
+let flushed = 0;
 
 const post = (m: FromWorker) => self.postMessage(m);
 
@@ -52,11 +53,13 @@ function touched(l: RunLog): void {
 function schedule(): void {
   if (scheduled) return;
   scheduled = true;
-  setTimeout(flush, tick);
+  // After a quiet time at once: one line is shown as it comes, a flood twenty times a second.
+  setTimeout(flush, Math.max(0, flushed + tick - performance.now()));
 }
 
 function flush(): void {
   scheduled = false;
+  flushed = performance.now();
   trim();
   if (changed.size > 0) {
     const last: { [run: string]: string } = Object.create(null);
@@ -198,8 +201,8 @@ async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
     case "rows":
       v.source.want?.(m.from, m.to);
       return show(v.source, m.from, m.to, m.whole);
-    case "text":
-      return text(v.source, m.from, m.to);
+    case "lines":
+      return lines(v, m.from, m.to);
     case "line":
       return v.source.rowOfLine(m.line);
     case "time":
@@ -213,6 +216,15 @@ async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
         return { rows: [], hits: 0, more: false, upto: 0, error: e instanceof Error ? e.message : String(e) };
       }
   }
+}
+
+/** Lines as clean text: from here, or from the server where some are not here. */
+async function lines(v: View, from: number, to: number): Promise<string> {
+  const here = textOfLines(v.source, from - 1, to);
+  if (here !== undefined || !v.log) return here ?? "";
+  const r = await readLog(v.log, `lines=${from}-${to}&ansi=strip`);
+  if (!r.ok) throw new Error(`The lines could not be read: ${r.status}.`);
+  return r.text();
 }
 
 function firstStderr(s: Source, after: number): number {

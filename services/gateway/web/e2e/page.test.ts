@@ -1,0 +1,256 @@
+// The page in a real browser, against the real services: what a person would notice.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { Browser, Page } from "playwright-core";
+import { copyAll, openPage, Producer, row, rows, Server, startBrowser } from "./harness.ts";
+
+let server: Server;
+let browser: Browser;
+
+before(async () => {
+  [server, browser] = await Promise.all([Server.start(), startBrowser()]);
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** Ends the page, and the test where anything went wrong on it. */
+async function done(p: { page: Page; context: { close(): Promise<void> }; trouble: string[] }): Promise<void> {
+  await p.context.close();
+  assert.deepEqual(p.trouble, []);
+}
+
+async function axe(page: Page): Promise<void> {
+  const source = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  // Through the debugger, as the page's policy lets no foreign script in.
+  const bad = await page.evaluate(
+    `${source}; axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical").map(v => v.id + ": " + v.nodes.slice(0, 3).map(n => n.html + " " + n.failureSummary).join(" | ")))`,
+  );
+  assert.deepEqual(bad, []);
+}
+
+test("output appears as it is written, stderr is marked, the end is shown, the token is gone", async () => {
+  const c = new Producer(server, "first", "host-1", "./deploy.sh --all");
+  await c.write("one\n");
+  const p = await openPage(browser, server.page("first", "id=host-1"));
+  const { page } = p;
+  await row(page, "one");
+  assert.ok(!page.url().includes(server.browserToken) && !page.url().includes("accessToken"));
+  await page.locator(".badge", { hasText: "running" }).waitFor();
+  await c.writeAll([
+    ["two\n", "STDOUT"],
+    ["oops\n", "STDERR"],
+    ["<img src=x onerror=alert(1)>\n", "STDOUT"],
+  ]);
+  await row(page, "<img src=x onerror=alert(1)>");
+  assert.equal(await page.locator(".row.stderr .text").textContent(), "oops");
+  assert.equal(await page.locator(".log img").count(), 0);
+  assert.equal(await page.locator(".cmd").textContent().then((s) => s?.includes("./deploy.sh --all")), true);
+  await c.end(3);
+  await page.locator(".badge.failed", { hasText: "exit 3" }).waitFor();
+  assert.match(await page.title(), /^exit 3 · first · host-1/);
+  await page.reload();
+  await row(page, "one");
+  assert.deepEqual(await rows(page), ["one", "two", "oops", "<img src=x onerror=alert(1)>"]);
+  assert.equal(await page.evaluate((t) => document.documentElement.outerHTML.includes(t), server.browserToken), false);
+  await axe(page);
+  await done(p);
+});
+
+test("a second tab opened from a link has the token too", async () => {
+  const p = await openPage(browser, server.page("first", "id=host-1"));
+  await row(p.page, "one");
+  const other = await p.context.newPage();
+  await other.goto(`${server.url}/tasks/first/?id=host-1#L2`);
+  await row(other, "two");
+  await other.locator(".row.chosen", { hasText: "two" }).waitFor();
+  await done(p);
+});
+
+test("without a token, with a bad and with an expired one, the page says what to do", async () => {
+  const p = await openPage(browser, `${server.url}/tasks/first/?id=host-1`);
+  await p.page.getByText("needs an access token").waitFor();
+  await p.page.goto(`${server.url}/tasks/first/?accessToken=rubbish&id=host-1`);
+  await p.page.getByText(/not accept|not accepted|invalid/i).first().waitFor();
+  await p.context.close();
+});
+
+test("clients are attached and detached by their boxes", async () => {
+  const a = new Producer(server, "boxes", "a");
+  const b = new Producer(server, "boxes", "b");
+  await a.write("from a\n");
+  await b.write("from b\n");
+  const p = await openPage(browser, server.page("boxes", "id=a&view=merged"));
+  const { page } = p;
+  await row(page, "from a");
+  assert.deepEqual(await rows(page), ["from a"]);
+  await page.getByLabel("Attach b").check();
+  await row(page, "from b");
+  await page.getByLabel("Attach a").uncheck();
+  await page.waitForFunction(() => document.querySelectorAll(".row .text").length === 1);
+  assert.deepEqual(await rows(page), ["from b"]);
+  await a.end(0);
+  await page.locator(".clients li", { hasText: "exit 0" }).waitFor();
+  await b.end(0);
+  await done(p);
+});
+
+test("following stops when scrolled up and says how many lines came", async () => {
+  const c = new Producer(server, "follow", "c");
+  await c.write(Array.from({ length: 500 }, (_, i) => `line ${i + 1}\n`).join(""));
+  const p = await openPage(browser, server.page("follow", "id=c"));
+  const { page } = p;
+  await row(page, "line 500");
+  await page.locator(".log").hover();
+  await page.mouse.wheel(0, -2000);
+  await page.locator(".behind").waitFor();
+  const before = await rows(page);
+  await c.write(Array.from({ length: 20 }, (_, i) => `late ${i + 1}\n`).join(""));
+  await page.locator(".behind", { hasText: "20 new lines" }).waitFor();
+  assert.deepEqual(await rows(page), before, "what is read stays where it is");
+  await page.locator(".behind").click();
+  await row(page, "late 20");
+  await c.write("one more\n");
+  await row(page, "one more");
+  assert.equal(await copyAll(page), Array.from({ length: 500 }, (_, i) => `line ${i + 1}\n`).join("") + Array.from({ length: 20 }, (_, i) => `late ${i + 1}\n`).join("") + "one more\n");
+  await c.end();
+  await done(p);
+});
+
+test("progress bars, colours and full-screen programs look as on a terminal", async () => {
+  const c = new Producer(server, "terminal", "c");
+  for (let i = 0; i <= 100; i += 10) await c.write(`download ${i}%\r`);
+  await c.write("\n");
+  await c.write("layer 1: waiting\nlayer 2: waiting\n");
+  await c.write("\x1b[2A\x1b[Klayer 1: done\n\x1b[Klayer 2: \x1b[32mdone\x1b[0m\n");
+  await c.write("\x1b[?1049h\x1b[H\x1b[2J\x1b[2;3Hmenu\x1b[?1049l");
+  await c.write("\x1b[1;31mbold red\x1b[0m \x1b[38;5;208morange\x1b[0m \x1b[48;2;0;90;200mblue ground\x1b[0m \x1b[3mit\x1b[4mun\x1b[0m\n");
+  await c.end(0);
+  const p = await openPage(browser, server.page("terminal", "id=c"));
+  const { page } = p;
+  await row(page, "bold red");
+  const got = await rows(page);
+  assert.deepEqual(got, ["download 100%", "layer 1: done", "layer 2: done", "", "  menu", "bold red orange blue ground itun"]);
+  assert.equal(await page.locator(".c1.b").textContent(), "bold red");
+  assert.match(await page.locator(".text span", { hasText: "orange" }).getAttribute("style").then((s) => s ?? ""), /color: rgb\(255, 135, 0\)/);
+  await done(p);
+});
+
+test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
+  const c = new Producer(server, "find", "c");
+  const list: [string, "STDOUT" | "STDERR", number][] = [];
+  const t0 = Date.UTC(2024, 0, 1, 12, 0, 0);
+  for (let i = 1; i <= 20_000; i++) list.push([i % 5000 === 0 ? `error ${i}: \x1b[31mneedle\x1b[0m\n` : `line ${i}\n`, i % 5000 === 0 ? "STDERR" : "STDOUT", t0 + i]);
+  for (let i = 0; i < list.length; i += 5000) await c.writeAll(list.slice(i, i + 5000));
+  await c.write("x".repeat(300_000).slice(0, 200_000) + "\n");
+  await c.end(1);
+  const p = await openPage(browser, server.page("find", "id=c"));
+  const { page } = p;
+  await row(page, "line 1");
+  await page.keyboard.press("Control+f");
+  await page.keyboard.type("needle");
+  await page.locator(".hits", { hasText: "4 hits" }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.locator(".hits", { hasText: "1 of 4" }).waitFor();
+  await page.locator(".row.current mark", { hasText: "needle" }).waitFor();
+  await page.keyboard.press("Shift+Enter");
+  await page.locator(".hits", { hasText: "4 of 4" }).waitFor();
+  await row(page, "error 20000");
+  await page.getByTitle("Regular expression").click();
+  await page.getByLabel("Search the log").fill("line 1999\\d$");
+  await page.locator(".hits", { hasText: "10 hits" }).waitFor();
+  await page.getByLabel("Search the log").fill("(");
+  await page.locator(".hits", { hasText: "not a regular expression" }).waitFor();
+  await page.getByLabel("Search the log").press("Escape");
+  // A line by number, its permalink, a range by Shift, and all of it again after a reload.
+  await page.keyboard.press("g");
+  await page.keyboard.type("12000");
+  await page.keyboard.press("Enter");
+  await page.locator(".row.chosen", { hasText: "line 12000" }).waitFor();
+  await page.locator("a.line[data-line='12003']").click({ modifiers: ["Shift"] });
+  assert.match(page.url(), /#L12000-L12003$/);
+  await page.keyboard.press("c");
+  await page.locator(".foot", { hasText: "Lines 12000 to 12003 copied" }).waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "line 12000\nline 12001\nline 12002\nline 12003\n");
+  await page.reload();
+  await page.locator(".row.chosen", { hasText: "line 12003" }).waitFor();
+  assert.equal(await page.locator(".row.chosen").count(), 4);
+  await page.keyboard.press("Escape");
+  // The first that was written to stderr, and nothing else than that.
+  await page.locator(".log").focus();
+  await page.keyboard.press("Home");
+  await row(page, "line 1");
+  await page.keyboard.press("e");
+  await row(page, "error 5000");
+  await page.keyboard.press("s");
+  await page.waitForFunction(() => document.querySelectorAll(".row .text").length === 4);
+  assert.equal((await rows(page))[0], "error 5000: needle");
+  await page.keyboard.press("s");
+  // Times.
+  await page.getByLabel("Times").selectOption("utc");
+  await page.locator("time", { hasText: /^12:00:0\d\.\d{3}Z$/ }).first().waitFor();
+  await page.getByLabel("Times").selectOption("off");
+  // A long line is clipped, and shown when asked for.
+  await page.locator(".log").focus();
+  await page.keyboard.press("End");
+  await page.getByText("show all 200 kB").click();
+  await page.waitForFunction(() => [...document.querySelectorAll(".row .text")].some((e) => e.textContent!.length === 200_000));
+  await page.keyboard.press("w");
+  await page.locator(".log.wrap").waitFor();
+  await page.keyboard.press("w");
+  await page.keyboard.press("?");
+  await page.getByRole("heading", { name: "Keyboard" }).waitFor();
+  await axe(page);
+  await page.keyboard.press("Escape");
+  const download = page.waitForEvent("download");
+  await page.getByLabel("Download the log").selectOption("raw");
+  const file = await (await download).path();
+  assert.match(readFileSync(file, "utf8"), /error 5000: \x1b\[31mneedle/);
+  await done(p);
+});
+
+test("the list of tasks: live, filtered, sorted, clean for screen readers", async () => {
+  const p = await openPage(browser, `${server.url}/?accessToken=${server.browserToken}`);
+  const { page } = p;
+  await page.getByRole("link", { name: "find", exact: true }).waitFor();
+  const c = new Producer(server, "brand-new", "c");
+  await c.write("x\n");
+  await page.getByRole("link", { name: "brand-new" }).waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.type("brand");
+  await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+  await c.end(7);
+  await page.locator("tbody tr", { hasText: "exit 7" }).waitFor();
+  await axe(page);
+  await page.getByRole("link", { name: "brand-new" }).click();
+  await row(page, "x");
+  assert.ok(!page.url().includes("accessToken"));
+  await done(p);
+});
+
+test("ids and names of all kinds are text", async () => {
+  const id = '"><img src=x onerror=alert(1)> * > ü';
+  const c = new Producer(server, "a/b <i>c", id);
+  await c.write("here\n");
+  await c.end(0);
+  const p = await openPage(browser, server.page("a/b <i>c", `id=${encodeURIComponent(id)}`));
+  await row(p.page, "here");
+  assert.equal(await p.page.locator(".run h1").textContent(), id);
+  assert.equal(await p.page.locator("img").count(), 0);
+  await done(p);
+});
+
+test("a phone's width, light and dark", async () => {
+  for (const colorScheme of ["light", "dark"] as const) {
+    const p = await openPage(browser, server.page("terminal", "id=c"), { viewport: { width: 390, height: 780 }, colorScheme });
+    await row(p.page, "bold red");
+    const over = await p.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(over <= 0, `${over} px too wide`);
+    await axe(p.page);
+    await done(p);
+  }
+});
