@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"time"
-
-	"tasktracer/pkg/bus"
 )
 
 // Config is what an operator may set.
@@ -19,8 +17,6 @@ type Config struct {
 	StopGrace time.Duration
 	// MaxRuns is how many clients this process serves at a time; more are told to come back. Each may hold 1 MiB that is not stored yet.
 	MaxRuns int
-	// Janitor are the limits of the log that this process helps to keep.
-	Janitor bus.JanitorConfig
 }
 
 // DefaultConfig is what holds where nothing is set.
@@ -34,7 +30,6 @@ func (c *Config) Register(fs *flag.FlagSet) {
 	fs.DurationVar(&c.Grace, "lost-after", c.Grace, "how long a client that can resume may stay away before its run is called lost")
 	fs.DurationVar(&c.StopGrace, "ingest-stop-grace", c.StopGrace, "how long a stopping ingest waits for the log to take what clients have sent")
 	fs.IntVar(&c.MaxRuns, "ingest-max-runs", c.MaxRuns, "`clients` served at a time; more are told to come back")
-	c.Janitor.Register(fs)
 }
 
 // Validate names the first flag whose value cannot be used.
@@ -51,5 +46,5 @@ func (c *Config) Validate() error {
 	case c.MaxRuns < 1:
 		return fmt.Errorf("-ingest-max-runs: %d is less than 1", c.MaxRuns)
 	}
-	return c.Janitor.Validate()
+	return nil
 }

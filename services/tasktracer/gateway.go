@@ -38,7 +38,7 @@ func runGateway(ctx context.Context, c *call) error {
 // newGateway builds the gateway and mounts its page and its API.
 func newGateway(b *base, cfg gateway.Config) (*gateway.Service, error) {
 	s, err := gateway.New(cfg, gateway.Deps{
-		Bus: b.bus, Tokens: b.tokens, Processes: b.siblings, Self: b.self, Log: b.log, Metrics: b.registry,
+		Bus: b.bus, Tokens: b.tokens, Log: b.log, Metrics: b.registry,
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,69 @@
+package gateway
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics is what the gateway counts. No label is taken from a token, a task or a client.
+type Metrics struct {
+	viewers, feeds, runs, ringBytes, cacheBytes prometheus.Gauge
+
+	chunks, encodings, reads, cacheHits, lagged, missed prometheus.Counter
+	events, eventBytes, deleted                         prometheus.Counter
+
+	gaps, retries, refused, ended, http *prometheus.CounterVec
+
+	delay prometheus.Histogram
+}
+
+// NewMetrics registers the gateway's metrics with reg; nil registers them nowhere.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	const ns, sub = "tasktracer", "gateway"
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	m := &Metrics{
+		viewers:    gauge("viewers", "Authenticated viewer sockets."),
+		feeds:      gauge("feeds", "Clients that somebody watches."),
+		runs:       gauge("runs", "Runs in the roster."),
+		ringBytes:  gauge("ring_bytes", "What the recent chunks of all feeds are charged with."),
+		cacheBytes: gauge("history_cache_bytes", "What the chunks read back and kept are charged with."),
+
+		chunks:     counter("chunks_total", "Chunks heard live."),
+		encodings:  counter("encodings_total", "Chunks encoded; far fewer than events sent, as viewers share them."),
+		reads:      counter("history_reads_total", "Reads of the log for viewers behind the feed."),
+		cacheHits:  counter("history_cache_hits_total", "Times that such a viewer needed no read."),
+		lagged:     counter("feed_lags_total", "Times that chunks may have been missed (slow consumer, reconnect)."),
+		missed:     counter("feed_missed_total", "Times that a chunk was known to be stored and had not been heard."),
+		events:     counter("events_total", "Events handed to viewer sockets."),
+		eventBytes: counter("event_bytes_total", "Bytes of their arguments."),
+		deleted:    counter("deletions_total", "Runs deleted through the API."),
+
+		gaps:    vec("gaps_total", "Gaps that viewers were told of.", "reason"),
+		retries: vec("retries_total", "Requests to NATS made again.", "op"),
+		refused: vec("refused_total", "What viewers and API callers asked for and did not get.", "reason"),
+		ended:   vec("viewers_ended_total", "Viewer sockets ended by the gateway.", "reason"),
+		http:    vec("http_requests_total", "HTTP requests to the page and the read API.", "route", "code"),
+
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "delay_seconds",
+			Help:    "From ingest handing a chunk to the log to its being in a live viewer's socket buffer, by the clocks of both hosts.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30},
+		}),
+	}
+	reg.MustRegister(m.delay)
+	return m
+}

@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"tasktracer/pkg/bus"
+	"tasktracer/pkg/frame"
+)
+
+// place is where a viewer stands in one run.
+type place struct {
+	key  frame.Key
+	st   standing // as the roster had it last; run is nil while it has not heard of the run
+	next uint64   // the seq wanted next
+	hint uint64   // the stream sequence of the chunk before it
+	// settleAt says that next is still to be found out.
+	settleAt where
+	fromLine uint64 // records before this line (from 0) are passed over, with tail
+	carry    carry
+
+	started  bool // the viewer has had start, or was not to have it
+	in       bool // its client is in, as far as the viewer has come
+	past     bool // it had ended when it was taken up: nobody came or went
+	ended    bool // eof was sent
+	lost     bool // the eof was of a LOST, from which a run may come back
+	toldLive bool
+	told     string // the state told last
+	active   bool
+
+	// Of one step of the pump.
+	window  []*entry
+	current bool // the viewer has all that is stored
+	live    bool // the chunk at hand comes from the feed
+	retryAt time.Time
+}
+
+// where is how a place is found before the first chunk is sent.
+type where uint8
+
+const (
+	settled     where = iota // next is right
+	atEnd                    // behind all that is stored now
+	atTail                   // some lines before the end
+	checkCursor              // next is from a cursor: it must not be ahead of the log
+)
+
+// ahead is the chunk at hand that holds the wanted seq, or tells that it is gone.
+func (p *place) ahead() *entry {
+	for len(p.window) > 0 && p.window[0].next() <= p.next {
+		p.window = p.window[1:]
+	}
+	if len(p.window) == 0 {
+		return nil
+	}
+	return p.window[0]
+}
+
+// least is up to where the log reaches for certain.
+func (p *place) least() uint64 {
+	if p.st.run == nil {
+		return 0
+	}
+	return p.st.run.Checkpoint.Seq
+}
+
+func (p *place) state() string {
+	if p.st.run == nil {
+		return frame.Running.String()
+	}
+	return p.st.state()
+}
+
+func (p *place) cursor(seq uint64) string {
+	return frame.Cursor{Run: p.key.Run, Seq: seq, Hint: p.hint}.String()
+}
+
+// skipTo passes over the records before the line that the viewer wants.
+func (p *place) skipTo(c *frame.Chunk) {
+	line := c.Line
+	for i := range c.Records {
+		r := &c.Records[i]
+		line += lineFeeds(r)
+		if r.Seq < p.next {
+			continue
+		}
+		if line > p.fromLine || line == p.fromLine && !endsLine(r) {
+			p.fromLine = 0
+			return
+		}
+		p.next = r.Seq + 1
+	}
+}
+
+// endsLine tells whether what follows the record begins a line.
+func endsLine(r *frame.Record) bool {
+	n := len(r.Data)
+	return r.Kind.Output() && n > 0 && r.Data[n-1] == '\n'
+}
+
+// locate finds out where a place is; false if that is to be tried again.
+func (a *attachment) locate(p *place) bool {
+	if time.Now().Before(p.retryAt) {
+		return false
+	}
+	s := a.v.s
+	tail, err := s.bus.Tail(a.v.ctx, p.key)
+	if errors.Is(err, bus.ErrNotFound) { // all of it is gone; what was, the state knows
+		tail, err = bus.Stored{Chunk: &frame.Chunk{First: p.least() + 1}}, nil
+	}
+	if err == nil {
+		err = a.settlePlace(p, tail)
+	}
+	if err != nil {
+		if a.v.ctx.Err() == nil {
+			s.m.retries.WithLabelValues("locate").Inc()
+			a.again(p)
+		}
+		return false
+	}
+	p.settleAt = settled
+	return true
+}
+
+func (a *attachment) settlePlace(p *place, tail bus.Stored) error {
+	end := max(tail.Chunk.Next(), p.least()+1)
+	switch p.settleAt {
+	case atEnd:
+		p.next, p.hint, p.started = end, tail.StreamSeq, true
+	case checkCursor:
+		if p.next > end {
+			a.v.complain(badCursor(a.client.Client))
+			p.next, p.hint, p.started = 1, 0, false
+		}
+	case atTail:
+		_, lines := tail.Chunk.End()
+		n := uint64(a.history.tail)
+		if lines <= n {
+			return nil
+		}
+		after, hint, err := a.v.s.bus.LocateLine(a.v.ctx, p.key, lines-n)
+		if err != nil {
+			return err
+		}
+		p.next, p.hint, p.fromLine = after+1, hint, lines-n
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"tasktracer/pkg/auth"
+	"tasktracer/pkg/bus"
+	"tasktracer/pkg/socketio"
+)
+
+// grants are the tokens by which a viewer watches, one per task. The socket ends when one of them does: what it has no right to any more
+// it must not get, and who wants the rest comes again.
+type grants struct {
+	mu   sync.Mutex
+	all  map[taskKey]*grant
+	over bool // the socket is gone
+}
+
+type grant struct {
+	jti   string
+	timer *time.Timer // nil where the token does not expire
+}
+
+// event handles one event of a viewer's socket. What a viewer has no business to send is ignored.
+func (v *viewer) event(e *socketio.Event) {
+	var arg json.RawMessage
+	if len(e.Args) > 0 {
+		arg = e.Args[0]
+	}
+	switch e.Name {
+	case "authenticate":
+		v.authenticate(arg)
+	case "attach":
+		v.attachEvent(arg)
+	case "detach":
+		v.detachEvent(arg)
+	}
+}
+
+// authenticate admits a viewer to a task. Sent again it adds to what the viewer has.
+func (v *viewer) authenticate(arg json.RawMessage) {
+	if v.leaving {
+		return
+	}
+	h, bad := parseHello(arg)
+	claims, err := v.s.verify(v.ctx, h.token, auth.Browser)
+	if h.client {
+		v.refuse(answer{Error: "this is the address for viewers", Code: "wrong_endpoint"}, "wrong_endpoint")
+		return
+	}
+	if err != nil {
+		v.noEntry(h, err)
+		return
+	}
+	if bad != nil {
+		v.refuse(answer{Error: bad.Error()}, "bad_request")
+		return
+	}
+	if !claims.Allows(h.task) {
+		v.noEntry(h, auth.ErrInvalid)
+		return
+	}
+	task := taskKey{claims.Namespace, h.task}
+	v.current = task
+	v.v2 = v.v2 || h.v2
+	if !v.start() {
+		v.conn.Close("shutdown")
+		return
+	}
+	v.grant(task, claims)
+	// A revocation that came between the verdict and the grant would have passed unheard.
+	if _, err := v.s.verify(v.ctx, h.token, auth.Browser); auth.Code(err) != "" {
+		v.noEntry(h, err)
+		return
+	}
+	a := answer{Task: &answerTask{h.task}, From: h.from, NS: &claims.Namespace}
+	if h.v2 {
+		a.V = 2
+	}
+	v.emit("authenticated", a)
+	v.do(func() { v.join(task) })
+	v.attachAll(task, h.ids, h.want)
+}
+
+type answer struct {
+	Task  *answerTask       `json:"task,omitempty"`
+	From  []json.RawMessage `json:"from,omitzero"`
+	NS    *string           `json:"ns,omitempty"`
+	V     int               `json:"v,omitempty"`
+	Error string            `json:"error,omitempty"`
+	Code  string            `json:"code,omitempty"`
+	Retry int               `json:"retryMs,omitempty"`
+}
+
+type answerTask struct {
+	Name string `json:"name"`
+}
+
+// noEntry ends a socket whose token is not good. Older viewers get no word, as ever.
+func (v *viewer) noEntry(h hello, err error) {
+	code := auth.Code(err)
+	v.leaving = true
+	if code == "" {
+		v.s.log.Warn("verify a viewer's token", "err", err)
+		v.s.m.ended.WithLabelValues("busy").Inc()
+		if h.v2 {
+			v.emit("authenticated", answer{Error: "tokens cannot be verified at the moment", Code: "busy", Retry: 1000})
+		}
+		v.later(func() { v.conn.Close("busy") }) // not a disconnect: clients come again by themselves
+		return
+	}
+	v.s.m.ended.WithLabelValues(code).Inc()
+	if h.v2 {
+		v.emit("authenticated", answer{Error: plain(err), Code: code})
+	}
+	v.conn.Disconnect()
+}
+
+// plain is the sentence for people; the error itself may say more than they should know.
+func plain(err error) string {
+	for _, e := range []error{auth.ErrMissing, auth.ErrExpired, auth.ErrRevoked} {
+		if errors.Is(err, e) {
+			return e.Error()
+		}
+	}
+	return auth.ErrInvalid.Error()
+}
+
+// refuse answers with an error and disconnects a little later.
+func (v *viewer) refuse(a answer, reason string) {
+	v.leaving = true
+	v.s.m.ended.WithLabelValues(reason).Inc()
+	v.emit("authenticated", a)
+	v.later(v.conn.Disconnect)
+}
+
+func (v *viewer) later(fn func()) {
+	t := time.AfterFunc(goneIn, fn)
+	v.conn.OnClose(func(string) { t.Stop() })
+}
+
+// attachEvent and detachEvent concern the task that the viewer authenticated for last.
+func (v *viewer) attachEvent(arg json.RawMessage) {
+	ids, w, ok := parseFrom(arg)
+	if !ok || !v.started || v.leaving {
+		return
+	}
+	v.attachAll(v.current, ids, w)
+}
+
+func (v *viewer) detachEvent(arg json.RawMessage) {
+	ids, _, ok := parseFrom(arg)
+	if !ok || !v.started || v.leaving {
+		return
+	}
+	task := v.current
+	v.do(func() {
+		for _, id := range ids {
+			v.detach(bus.Client{Namespace: task.ns, Task: task.task, Client: id})
+		}
+	})
+}
+
+func (v *viewer) attachAll(task taskKey, ids []string, w want) {
+	f := legacy
+	if v.v2 {
+		f = single
+		for _, c := range w.bad {
+			v.problem(c)
+		}
+		if w.batch {
+			f = batched
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	v.do(func() {
+		for _, id := range ids {
+			v.attach(bus.Client{Namespace: task.ns, Task: task.task, Client: id}, f, w)
+		}
+	})
+}
+
+// grant has the socket end with the token.
+func (v *viewer) grant(task taskKey, c auth.Claims) {
+	g := &grant{jti: c.ID}
+	v.grants.mu.Lock()
+	defer v.grants.mu.Unlock()
+	if old := v.grants.all[task]; old != nil && old.timer != nil {
+		old.timer.Stop()
+	}
+	if !c.Expires.IsZero() && !v.grants.over {
+		g.timer = time.AfterFunc(time.Until(c.Expires), func() { v.tokenEnds("expired", auth.ErrExpired) })
+	}
+	if v.grants.all == nil {
+		v.grants.all = map[taskKey]*grant{}
+	}
+	v.grants.all[task] = g
+}
+
+func (v *viewer) revoked(jti string) {
+	if jti != "" && v.grants.has(jti) {
+		v.tokenEnds("revoked", auth.ErrRevoked)
+	}
+}
+
+func (g *grants) has(jti string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, g := range g.all {
+		if g.jti == jti {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *viewer) dropGrants() {
+	v.grants.mu.Lock()
+	defer v.grants.mu.Unlock()
+	v.grants.over = true
+	for _, g := range v.grants.all {
+		if g.timer != nil {
+			g.timer.Stop()
+		}
+	}
+}
+
+// tokenEnds tells why, if there is room, and ends the socket; a viewer that takes nothing must not keep it open.
+func (v *viewer) tokenEnds(code string, why error) {
+	v.s.m.ended.WithLabelValues(code).Inc()
+	if v.v2sure.Load() {
+		if m, err := socketio.NewMessage("problem", problem{Code: code, Message: why.Error()}); err == nil {
+			_ = v.conn.TrySend(m) // a full buffer; the disconnect says it, too
+		}
+	}
+	v.conn.Disconnect()
+}
+
+type problem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	From    string `json:"from,omitempty"`
+}
+
+// problem tells viewers that understand it; to the others what was wrong never had an answer.
+func (v *viewer) problem(c complaint) {
+	v.s.m.refused.WithLabelValues(c.code).Inc()
+	v.emit("problem", problem{c.code, c.message, c.from})
+}
+
+// emit sends from the socket's own handler.
+func (v *viewer) emit(event string, arg any) {
+	_ = v.conn.Emit(v.ctx, event, arg) // fails only when the connection is gone, and its pump ends by itself
+}
