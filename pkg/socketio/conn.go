@@ -128,6 +128,9 @@ func (c *Conn) end(reason string) {
 		c.mu.Unlock()
 		return
 	}
+	if c.leaving && reason == ReasonTransportClose {
+		reason = ReasonServerDisconnect // the client was told to go, and was quicker than we
+	}
 	c.closed, c.reason = true, reason
 	c.lingering = reason == ReasonServerDisconnect && c.connected
 	sock, writing, lingering := c.sock, c.out.writing, c.lingering
@@ -173,17 +176,20 @@ func (c *Conn) finish(sock *socket, writing, lingering bool) {
 func (c *Conn) hangUp(sock *socket, writing bool) {
 	c.mu.Lock()
 	c.lingering = false
+	untold := sock == nil && !c.answering // a waiting polling request hears of it, a later one will
 	c.wakePoll()
 	c.mu.Unlock()
-	c.srv.forget(c)
-	if sock == nil {
+	switch {
+	case untold:
+		time.AfterFunc(c.srv.cfg.Linger, func() { c.srv.forget(c) })
 		return
-	}
-	if writing {
+	case sock == nil:
+	case writing:
 		sock.kill()
-		return
+	default:
+		sock.hangUp(closeCode(c.reason), c.srv.cfg.Linger)
 	}
-	sock.hangUp(closeCode(c.reason), c.srv.cfg.Linger)
+	c.srv.forget(c)
 }
 
 // closeCode gives the WebSocket close code for a reason.

@@ -22,6 +22,7 @@ const (
 func (c *Conn) poll(w http.ResponseWriter, r *http.Request) {
 	c.hear()
 	c.mu.Lock()
+	c.awaitAnswer(r.Context())
 	if c.sock != nil || c.answering {
 		overlap := c.sock == nil
 		c.mu.Unlock()
@@ -41,17 +42,34 @@ func (c *Conn) poll(w http.ResponseWriter, r *http.Request) {
 	c.answering = false
 	c.out.done(batch)
 	done := err == nil && c.leaving && !c.closed && c.out.empty()
+	told := c.closed && !c.lingering
 	if err == nil && !c.closed {
 		c.kick()
 	}
 	c.mu.Unlock()
 	switch {
+	case told:
+		c.srv.forget(c)
 	case err != nil && isTimeout(err):
 		c.end(ReasonWriteTimeout)
 	case err != nil:
 		c.end(ReasonTransportClose)
 	case done:
 		c.end(ReasonServerDisconnect)
+	}
+}
+
+// awaitAnswer waits until an answer that is being written is through: the client may have read it, and asked again, before we hear that
+// it was written. The caller holds mu, which is given up while waiting.
+func (c *Conn) awaitAnswer(ctx context.Context) {
+	for c.answering && c.wake == nil && ctx.Err() == nil {
+		changed := c.out.wait()
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
 	}
 }
 
@@ -157,7 +175,7 @@ func (c *Conn) answer(w http.ResponseWriter, batch []*Message) error {
 func (c *Conn) post(w http.ResponseWriter, r *http.Request) {
 	c.hear()
 	c.mu.Lock()
-	if c.sock != nil || c.posting || c.closed && !c.lingering {
+	if c.sock != nil || c.posting {
 		overlap := c.posting
 		c.mu.Unlock()
 		refuse(w, http.StatusBadRequest, codeBadRequest, "Bad request")
@@ -168,16 +186,13 @@ func (c *Conn) post(w http.ResponseWriter, r *http.Request) {
 	}
 	c.posting = true
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.posting = false
-		c.mu.Unlock()
-	}()
-
 	body, err := c.body(w, r)
 	if err == nil {
 		err = c.receiveBody(r.Header.Get("Content-Type"), body)
 	}
+	c.mu.Lock()
+	c.posting = false // before the answer: the client may send again as soon as it has it
+	c.mu.Unlock()
 	switch {
 	case err == nil, errors.Is(err, errGone):
 		w.Header().Set("Content-Type", "text/html") // what generation 1 clients were given
