@@ -32,7 +32,7 @@ var roles = []string{"operator", "ingest", "gateway", "token"}
 // Files in the folder.
 const (
 	ConfigFile  = "config.json"       // token secrets, in the form of the server's --config
-	NATSFile    = "nats-secrets.conf" // variables for the NATS nodes' configuration: public nkeys, the route password
+	NATSFile    = "nats-secrets.conf" // variables for the NATS nodes' configuration: the public nkeys
 	CAFile      = "ca.crt"            // who signed the NATS nodes' certificate
 	certFile    = "nats.crt"
 	keyFile     = "nats.key"
@@ -115,7 +115,6 @@ func identities(dir string) error {
 		}
 		fmt.Fprintf(&conf, "%s_NKEY: %s\n", strings.ToUpper(role), public)
 	}
-	fmt.Fprintf(&conf, "ROUTE_PASSWORD: %s\n", random())
 	return writeOnce(filepath.Join(dir, NATSFile), []byte(conf.String()))
 }
 
@@ -184,11 +183,11 @@ func certificates(dir string, hosts []string) error {
 	return nil
 }
 
-// random gives 256 bits that need no quoting anywhere. The letter in front keeps NATS from reading a number with a unit.
+// random gives 256 bits as text that needs no quoting anywhere.
 func random() string {
 	b := make([]byte, 32)
 	rand.Read(b) // never fails, by its documentation
-	return "s" + base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // writeOnce leaves an existing file alone.
