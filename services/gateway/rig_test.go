@@ -3,6 +3,9 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -48,7 +51,7 @@ func newRig(t testing.TB, change ...func(*bus.Config)) *rig {
 	r.bus = r.open(change...)
 	keys := map[auth.Type][]auth.Key{}
 	for _, typ := range auth.Types() {
-		k, err := auth.NewSecretKey("", "HS256", []byte("a secret of at least thirty-two bytes for "+string(typ)))
+		k, err := auth.NewSecretKey("", "HS256", secret(typ))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +111,19 @@ func (r *rig) token(c auth.Claims, life time.Duration) string {
 		r.t.Fatal(err)
 	}
 	return t
+}
+
+func secret(typ auth.Type) []byte {
+	return []byte("a secret of at least thirty-two bytes for " + string(typ))
+}
+
+// until makes a browser token by hand: one that ended long ago, or ends in a moment.
+func until(ns string, end time.Time) string {
+	enc := base64.RawURLEncoding.EncodeToString
+	text := enc([]byte(`{"typ":"JWT","alg":"HS256"}`)) + "." + enc(fmt.Appendf(nil, `{"type":"browser_token","ns":%s,"iat":1,"exp":%d}`, quote(ns), end.Unix()))
+	mac := hmac.New(sha256.New, secret(auth.Browser))
+	mac.Write([]byte(text))
+	return text + "." + enc(mac.Sum(nil))
 }
 
 func (r *rig) browser(ns string) string {
@@ -217,9 +233,7 @@ func (r *rig) run(key frame.Key, change ...func(*frame.Run)) *writer {
 	return &writer{r: r, key: key, a: a}
 }
 
-func rid() string {
-	return strings.ToLower(base64.RawURLEncoding.EncodeToString([]byte(time.Now().Format("150405.000000000")))[:16])
-}
+func rid() string { return strings.ToLower(rand.Text()) }
 
 func (w *writer) records(recs ...frame.Record) {
 	w.r.t.Helper()
