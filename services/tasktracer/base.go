@@ -16,7 +16,7 @@ type base struct {
 	*host
 	bus      *bus.Bus
 	tokens   *auth.Remote
-	siblings *bus.Processes
+	siblings *bus.Processes // nil for the token service, which has no business with them
 
 	stop   context.CancelFunc
 	group  *errgroup.Group
@@ -38,6 +38,9 @@ func newBase(ctx context.Context, h *host, cfg bus.Config) (*base, error) {
 		var once sync.Once
 		return b.WatchRevoked(lasting, out.tokens.Revoked, func() { once.Do(func() { close(out.synced) }) })
 	})
+	if h.self.Role == tokenRole {
+		return out, nil
+	}
 	if out.siblings, err = b.WatchProcesses(lasting, nil); err != nil {
 		out.close()
 		return nil, err

@@ -8,7 +8,10 @@ import (
 	"tasktracer/services/token"
 )
 
-// runToken is the token service as a process of its own. It holds no lease, since nobody passes sockets to it.
+// tokenRole is the one part without sockets: it neither holds a lease nor needs to know who does, and NATS lets it see none.
+const tokenRole = "token"
+
+// runToken is the token service as a process of its own.
 func runToken(ctx context.Context, c *call) error {
 	var hostCfg hostConfig
 	var busCfg bus.Config
@@ -32,7 +35,7 @@ func runToken(ctx context.Context, c *call) error {
 	if err := tokenCfg.Validate(); err != nil {
 		return usageError{err}
 	}
-	return serve(ctx, c, "token", hostCfg, busCfg, func(b *base) (work, error) {
+	return serve(ctx, c, tokenRole, hostCfg, busCfg, func(b *base) (work, error) {
 		b.note(file.Notes)
 		s, err := newToken(b, tokenCfg)
 		if err != nil {
