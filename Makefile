@@ -16,7 +16,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-web test-go test-modules lint generate fresh web bench release chromium clean
+.PHONY: help run build test test-web test-go test-modules lint generate fresh web bench release chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ chromium: # the page is tested in a real browser
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 	  echo "no Chromium here: installing it with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
+
+tools: # what checks the deployment's files; without them those tests are skipped, with them and CHECKS=all they are not
+	@command -v promtool >/dev/null && { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; } || { \
+	  echo "installing haproxy and promtool with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
+	  $$SUDO apt-get update && $$SUDO env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy prometheus; }
 
 lint: web ## vet, linters, formats
 	go vet ./...
