@@ -56,7 +56,7 @@ func (p *process) read(out, err *echo) {
 			if f == nil {
 				continue
 			}
-			if !p.readReady(int(ev.Fd), to, buf) {
+			if !p.readReady(int(ev.Fd), to, buf, ev.Events&unix.EPOLLHUP != 0) {
 				f.Close()
 				delete(files, ev.Fd)
 			}
@@ -64,8 +64,9 @@ func (p *process) read(out, err *echo) {
 	}
 }
 
-// readReady reads what is there. It returns false at the end.
-func (p *process) readReady(fd int, to *echo, buf []byte) bool {
+// readReady reads what is there. It returns false at the end. ended says that nobody can write any more: that is announced only once, maybe together with
+// the last bytes, and so the end must be read for, too.
+func (p *process) readReady(fd int, to *echo, buf []byte, ended bool) bool {
 	for {
 		n, err := unix.Read(fd, buf)
 		switch {
@@ -80,7 +81,7 @@ func (p *process) readReady(fd int, to *echo, buf []byte) bool {
 		if !to.write(buf[:n]) {
 			return false
 		}
-		if n < len(buf) {
+		if n < len(buf) && !ended {
 			// The pipe was empty just now: what comes next is announced anew. (Only a full buffer may have left something behind.)
 			return true
 		}
