@@ -117,6 +117,8 @@ export function TaskPage(p: TaskProps) {
     setSide(false);
     go({ ...route, view: "one", ids: route.all || route.ids.includes(id) ? route.ids : [...route.ids, id], focus: id, run: "", from: 0, to: 0 });
   };
+  // The single view has a heading of its own, the client.
+  const Crumb = route.view === "one" ? "span" : "h1";
   const views: [ViewName, string][] = [
     ["one", "One"],
     ["grid", "Grid"],
@@ -125,9 +127,9 @@ export function TaskPage(p: TaskProps) {
   return (
     <div class={`page task${side ? " side-open" : ""}`}>
       <TopBar settings={settings} change={p.change} link={link} onHelp={() => setHelp(true)}>
-        <span class="crumb" title={task}>
+        <Crumb class="crumb" title={task}>
           {task}
-        </span>
+        </Crumb>
         <div class="views" role="group" aria-label="View">
           {views.map(([v, label], i) => (
             <button type="button" key={v} aria-pressed={route.view === v} title={`${label} ( ${i + 1} )`} onClick={() => setView(v)}>
