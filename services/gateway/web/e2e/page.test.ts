@@ -88,9 +88,9 @@ test("clients are attached and detached by their boxes", async () => {
   const { page } = p;
   await row(page, "from a");
   assert.deepEqual(await rows(page), ["from a"]);
-  await page.getByLabel("Attach b").check();
+  await page.getByLabel("Attach b", { exact: true }).check();
   await row(page, "from b");
-  await page.getByLabel("Attach a").uncheck();
+  await page.getByLabel("Attach a", { exact: true }).uncheck();
   await page.waitForFunction(() => document.querySelectorAll(".row .text").length === 1);
   assert.deepEqual(await rows(page), ["from b"]);
   await a.end(0);
