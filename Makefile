@@ -16,7 +16,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-web test-go test-modules lint generate fresh web bench release chromium tools clean
+.PHONY: help run build test test-web test-go test-page test-modules lint generate fresh web bench bench-page release chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SRC)
 	cd $(WEB) && npm run build
 	@touch $@
 
-test: test-web test-go test-modules ## run every test
+test: test-web test-go test-page test-modules ## run every test
 
 test-web: web chromium
 	cd $(WEB) && npm test
@@ -53,6 +53,10 @@ test-go: web
 # They run the real binaries, so these are built first.
 test-modules: build chromium
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && go test -race $(TESTFLAGS) ./...); done
+
+# The page in a real browser, against the real services.
+test-page: build chromium
+	cd $(WEB) && npm run e2e
 
 chromium: # the page is tested in a real browser
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
@@ -80,6 +84,9 @@ fresh: generate # fails where what is committed is not what proto/ says
 
 bench: build ## measure, and compare with others (deploy/bench)
 	cd deploy/bench && go run . $(BENCHFLAGS)
+
+bench-page: build chromium ## measure the page in Chromium, beside xterm.js with the same bytes
+	cd $(WEB) && node bench/run.mjs page
 
 release: web ## tt and tasktracer for all systems, with checksums, in dist/
 	rm -rf dist && mkdir -p dist
