@@ -51,7 +51,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	cfg.Window, cfg.Readers = orDefault(cfg.Window, defaultWindow), orDefault(cfg.Readers, defaultReaders)
+	cfg.Window, cfg.Readers, cfg.attempt = orDefault(cfg.Window, defaultWindow), orDefault(cfg.Readers, defaultReaders), orDefault(cfg.attempt, attemptWithin)
 	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers))}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.owned, b.beats, b.tails = newOwned(b), newBeats(b), newTails()

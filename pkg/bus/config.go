@@ -36,6 +36,8 @@ type Config struct {
 	NkeyFile, CredsFile       string
 	CAFile, CertFile, KeyFile string
 	InboxPrefix               string // "" for _INBOX
+
+	attempt time.Duration // bounds one request; attemptWithin where 0; tests of many faults do not wait that long
 }
 
 // Limits that the defaults stand for.

@@ -52,6 +52,9 @@ func checkLog(t testing.TB, b *Bus, key frame.Key, want ...string) {
 	if got := h.output(); got != strings.Join(want, "") || len(h.gone) != 0 {
 		t.Errorf("the log holds %q, gone %v, want %q", got, h.gone, strings.Join(want, ""))
 	}
+	if err := onceInTheStream(deadline(t), b, path(key)); err != nil {
+		t.Error(err)
+	}
 }
 
 // once makes a filter that applies v to the first n messages for which is holds.
@@ -66,6 +69,7 @@ func once(n int32, is func(msg) bool, v verdict) (f func(msg) verdict, times fun
 }
 
 func TestAppendUnderFaults(t *testing.T) {
+	t.Parallel()
 	closed := make(chan struct{})
 	close(closed)
 	for _, tc := range []struct {
@@ -108,6 +112,7 @@ func TestAppendUnderFaults(t *testing.T) {
 
 // A publish is held back until its retry is stored, and turns up then: the fence refuses it.
 func TestMessageNotThereTurnsUpLater(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	run := newRun(t)
 	a := take(t, r.bus, "ing-1", run)
@@ -142,6 +147,7 @@ func TestMessageNotThereTurnsUpLater(t *testing.T) {
 
 // An owner is cut off with a publish in flight; another takes the run; the old one comes back, its publish too.
 func TestOldOwnerReturnsWithAPublishInFlight(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		v    func(hold chan struct{}) verdict
@@ -185,6 +191,7 @@ func TestOldOwnerReturnsWithAPublishInFlight(t *testing.T) {
 
 // The claim itself meets the same faults.
 func TestTakeUnderFaults(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		is   func(msg) bool
@@ -222,6 +229,7 @@ func TestTakeUnderFaults(t *testing.T) {
 
 // The process dies between the claim of a new run and its state; the next owner finds START once, and makes the state.
 func TestDeathBetweenClaimAndState(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	run := newRun(t)
 	r.proxy.set(func(m msg) verdict { return verdict{drop: m.up && strings.HasPrefix(m.subject, prefixKV+stateBucket)} })
@@ -255,6 +263,7 @@ func TestDeathBetweenClaimAndState(t *testing.T) {
 
 // While NATS is away nothing vanishes, Submit blocks at the window, and all is there afterwards.
 func TestServerAwayBlocksAtTheWindow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	run := newRun(t)
 	a := take(t, r.bus, "ing-1", run)
@@ -291,6 +300,7 @@ func TestServerAwayBlocksAtTheWindow(t *testing.T) {
 
 // The server restarts under an owner and a follower.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, natsd.Config{Dir: dir, Listen: "127.0.0.1:0"})
 	addr := strings.TrimPrefix(s.ClientURL(), "nats://")
@@ -431,6 +441,7 @@ func (f *follower) output() string {
 func isOut(m msg) bool { return !m.up && strings.HasPrefix(m.subject, prefixOut) }
 
 func TestFollowUnderFaults(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		drop func(n int32, m msg) verdict // n-th chunk that comes down
@@ -478,6 +489,7 @@ func TestFollowUnderFaults(t *testing.T) {
 
 // Heartbeats are missing, too: the tails of the runs that were heard of are read.
 func TestLostLastChunkWithoutHeartbeats(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	run := newRun(t)
 	r.proxy.set(func(m msg) verdict {
@@ -500,6 +512,7 @@ func TestSlowConsumer(t *testing.T) {
 	run := newRun(t)
 	f := &follower{b: r.bus, key: run.Key, next: 1, kick: make(chan struct{}, 1)}
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
 	var lagged atomic.Int32
 	sub, err := r.bus.Subscribe(deadline(t), Client{run.Key.Namespace, run.Key.Task, run.Key.Client}, Handler{
 		Chunk:  func(s Stored) { <-gate; f.take(s) },
@@ -509,6 +522,7 @@ func TestSlowConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sub.Close()
+	defer open()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go f.heal(ctx, t)
@@ -520,7 +534,7 @@ func TestSlowConsumer(t *testing.T) {
 	}
 	sync_(t, a)
 	eventually(t, "chunks are dropped", func() bool { return counter(t, r.bus.met.slow) > 0 })
-	close(gate)
+	open()
 	f.await(t, n+1)
 	if lagged.Load() == 0 || len(f.output()) != n*len(payload) {
 		t.Errorf("lagged %d times, %d bytes, want at least once, and %d", lagged.Load(), len(f.output()), n*len(payload))

@@ -49,14 +49,15 @@ type Subscription struct {
 	cancel context.CancelFunc
 	undo   []func()
 
-	mu     sync.Mutex // one call of the handler at a time
-	closed bool
-	runs   map[string]*followed
+	calls  sync.Mutex // one call of the handler at a time
+	closed bool       // guarded by calls
+
+	mu   sync.Mutex // not held while the handler is called: a slow one must not keep watch from seeing that it is slow
+	runs map[string]*followed
 }
 
 // followed is what a subscription has heard of one run.
 type followed struct {
-	last  uint64 // highest seq heard of
 	owner string
 	at    time.Time // when a chunk came
 }
@@ -81,7 +82,8 @@ func (b *Bus) Subscribe(ctx context.Context, c Client, h Handler) (*Subscription
 	sctx, cancel := context.WithCancel(b.ctx)
 	s.cancel = cancel
 	s.undo = []func(){b.live.onReconnect(s.lagged), b.beats.add(s)}
-	b.wg.Go(func() { s.watch(sctx, slow) })
+	b.wg.Go(func() { s.watchSlow(sctx, slow) })
+	b.wg.Go(func() { s.watchTails(sctx) })
 	if err := b.live.nc.FlushWithContext(withDeadline(ctx, attemptWithin)); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("subscribe: %w", err)
@@ -98,8 +100,8 @@ func (s *Subscription) Close() {
 		s.cancel()
 	}
 	_ = s.sub.Unsubscribe() // fails where the connection is closed, and with it the subscription
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.calls.Lock()
+	defer s.calls.Unlock()
 	s.closed = true
 }
 
@@ -115,45 +117,35 @@ func (s *Subscription) received(m *nats.Msg) {
 	}
 	st.Key = frame.Key{Namespace: s.client.Namespace, Task: s.client.Task, Client: s.client.Client, Run: run}
 	st.Prev = parseSeq(m.Header, hdrPrev)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.calls.Lock()
+	defer s.calls.Unlock()
 	if s.closed {
 		return
 	}
-	f := s.followed(run)
-	f.last, f.owner, f.at = max(f.last, st.Chunk.Next()-1), st.Chunk.Owner, time.Now()
+	s.heardOf(run, st.Chunk.Owner)
 	if s.h.Chunk != nil {
 		s.h.Chunk(st)
 	}
 }
 
-// followed is the entry of a run. s.mu is held.
-func (s *Subscription) followed(run string) *followed {
-	f := s.runs[run]
-	if f == nil {
-		f = &followed{}
-		s.runs[run] = f
-	}
-	return f
+func (s *Subscription) heardOf(run, owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[run] = &followed{owner: owner, at: time.Now()}
 }
 
 // advanced is told by heartbeats, and by reading tails where those are missing.
 func (s *Subscription) advanced(run string, last uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	f := s.followed(run)
-	f.last = max(f.last, last)
-	if s.h.Advanced != nil {
+	s.calls.Lock()
+	defer s.calls.Unlock()
+	if !s.closed && s.h.Advanced != nil {
 		s.h.Advanced(run, last)
 	}
 }
 
 func (s *Subscription) lagged() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.calls.Lock()
+	defer s.calls.Unlock()
 	if !s.closed && s.h.Lagged != nil {
 		s.h.Lagged()
 	}
@@ -165,21 +157,30 @@ const (
 	forgetRun   = time.Minute
 )
 
-// watch looks after what the chunks themselves cannot tell: drops, and a last chunk that never came while heartbeats are missing.
-func (s *Subscription) watch(ctx context.Context, slow <-chan nats.SubStatus) {
-	tick := time.NewTicker(silentOwner)
-	defer tick.Stop()
+// watchSlow looks after chunks that were dropped because the handler was too slow.
+func (s *Subscription) watchSlow(ctx context.Context, slow <-chan nats.SubStatus) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case _, ok := <-slow:
 			if !ok {
-				slow = nil // the subscription was closed
-				continue
+				return // the subscription was closed
 			}
 			s.b.met.slow.Inc()
 			s.lagged()
+		}
+	}
+}
+
+// watchTails looks after a last chunk that never came while heartbeats, which would name it, are missing.
+func (s *Subscription) watchTails(ctx context.Context) {
+	tick := time.NewTicker(silentOwner)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-tick.C:
 			for _, run := range s.unheard() {
 				s.readTailOf(ctx, run)

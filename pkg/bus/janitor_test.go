@@ -45,6 +45,7 @@ func runKey(ns string, n int) frame.Key {
 }
 
 func TestJanitorKeepsTheNumberOfRuns(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	st := watchStates(t, b)
 	alive := take(t, b, "ing-1", frame.Run{Key: runKey("live", 0)}) // the oldest, but it has not ended
@@ -70,6 +71,7 @@ func TestJanitorKeepsTheNumberOfRuns(t *testing.T) {
 }
 
 func TestJanitorKeepsBytesOfANamespace(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	st := watchStates(t, b)
 	for i := range 10 {
@@ -91,6 +93,7 @@ func TestJanitorKeepsBytesOfANamespace(t *testing.T) {
 }
 
 func TestJanitorCutsALongRunAndItGoesOn(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	run := frame.Run{Key: runKey("n", 1)}
 	a := take(t, b, "ing-1", run)
@@ -160,6 +163,7 @@ func TestJanitorIsOne(t *testing.T) {
 
 // A run that was lost, and then evicted, comes back: it goes on counting where it was.
 func TestEvictedRunComesBack(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	st := watchStates(t, b)
 	run := frame.Run{Key: runKey("n", 1)}

@@ -25,6 +25,7 @@ func hold(t testing.TB, b *Bus, p Process) (stop func()) {
 }
 
 func TestLeaseLivesAndEnds(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	a, b := open(t, s), open(t, s)
 	me := Process{Name: "ing", Incarnation: "ing-abc", Role: "ingest", Address: "http://127.0.0.1:1"}
@@ -51,6 +52,7 @@ func TestLeaseLivesAndEnds(t *testing.T) {
 }
 
 func TestSilenceIsJudged(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -70,6 +72,7 @@ func TestSilenceIsJudged(t *testing.T) {
 }
 
 func TestHeartbeatsNameTails(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	b, viewer := open(t, s), open(t, s)
 	hold(t, b, Process{Name: "ing", Incarnation: "ing-1"})
@@ -126,6 +129,7 @@ func die(a *Appender) {
 }
 
 func TestSettle(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	b, dead, other := open(t, s), open(t, s), open(t, s)
 	st := watchStates(t, b)
@@ -186,6 +190,7 @@ func TestSettle(t *testing.T) {
 }
 
 func TestReleaseDetachesAndLegacyIsLost(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	st := watchStates(t, b)
 	modern, old, oldExit := newRun(t), newRun(t), newRun(t)
@@ -222,6 +227,7 @@ func TestReleaseDetachesAndLegacyIsLost(t *testing.T) {
 
 // An owner that was held for dead, and is not, sets its state right by itself.
 func TestWronglySettledOwnerRecovers(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	b, other := open(t, s), open(t, s)
 	st := watchStates(t, b)

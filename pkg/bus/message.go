@@ -62,7 +62,7 @@ func (b *Bus) publish(ctx context.Context, subject string, fence uint64, h nats.
 }
 
 func (b *Bus) publishAny(ctx context.Context, subject string, h nats.Header, data []byte) (uint64, error) {
-	r, err := b.live.request(ctx, &nats.Msg{Subject: subject, Header: h, Data: data}, attemptWithin)
+	r, err := b.live.request(ctx, &nats.Msg{Subject: subject, Header: h, Data: data}, b.cfg.attempt)
 	if err != nil {
 		return 0, err
 	}
@@ -98,7 +98,7 @@ func (b *Bus) fromLeader(ctx context.Context, l *link, stream string, req getReq
 	if err != nil {
 		return nil, err
 	}
-	r, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + stream, Data: body}, attemptWithin)
+	r, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + stream, Data: body}, b.cfg.attempt)
 	if err != nil {
 		return nil, err
 	}

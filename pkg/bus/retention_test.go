@@ -108,6 +108,7 @@ func TestTailLostWithItsOwner(t *testing.T) {
 
 // A live run that is silent for longer than the age limit keeps its tail.
 func TestTailIsKeptYoung(t *testing.T) {
+	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}), func(c *Config) { c.MaxAge = time.Second })
 	run := newRun(t)
 	a := take(t, b, "ing-1", run)

@@ -16,6 +16,7 @@ import (
 )
 
 func TestDeleteRun(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	b, api := open(t, s), open(t, s)
 	st := watchStates(t, api)
@@ -67,6 +68,7 @@ func TestDeleteRun(t *testing.T) {
 
 // A deletion that races with an owner at work must win, whatever the order.
 func TestDeleteRunWhileAppending(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, natsd.Config{})
 	b, api := open(t, s), open(t, s)
 	for range 20 {

@@ -39,21 +39,31 @@ func (b *Bus) setup(ctx context.Context) error {
 		return fmt.Errorf("jetstream: %w", err)
 	}
 	b.js = js
-	if b.cfg.NoCreate {
-		return b.readLimits(ctx)
-	}
 	return retry(ctx, func() error {
-		replicas, err := b.ensureLog(ctx)
-		if err != nil {
+		// A server without a leader does not answer at all: each try has a time-out of its own.
+		actx, cancel := context.WithTimeout(ctx, setupWithin)
+		defer cancel()
+		if b.cfg.NoCreate {
+			return b.readLimits(actx)
+		}
+		return b.create(actx)
+	}, transient)
+}
+
+// setupWithin bounds one try to create what is missing; making three replicas takes longer than a publish.
+const setupWithin = 5 * time.Second
+
+func (b *Bus) create(ctx context.Context) error {
+	replicas, err := b.ensureLog(ctx)
+	if err != nil {
+		return err
+	}
+	for _, kv := range buckets(replicas) {
+		if err := b.ensureBucket(ctx, kv); err != nil {
 			return err
 		}
-		for _, kv := range buckets(replicas) {
-			if err := b.ensureBucket(ctx, kv); err != nil {
-				return err
-			}
-		}
-		return b.readLimits(ctx)
-	}, func(err error) bool { return transient(err) })
+	}
+	return b.readLimits(ctx)
 }
 
 func (b *Bus) wantLog() jetstream.StreamConfig {

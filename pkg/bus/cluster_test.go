@@ -1,0 +1,247 @@
+package bus
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tasktracer/pkg/frame"
+	"tasktracer/pkg/natsd"
+)
+
+// TestMain turns the test binary into a NATS server where the environment says so: real processes can be killed for real.
+func TestMain(m *testing.M) {
+	if spec := os.Getenv("BUS_TEST_NATSD"); spec != "" {
+		if err := runServer(strings.Split(spec, "|")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// runServer serves until its standard input ends: it must not outlive the test.
+func runServer(spec []string) error {
+	s, err := natsd.Start(context.Background(), natsd.Config{
+		Dir: spec[0], Listen: spec[1], Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Cluster: &natsd.Cluster{Name: spec[2], Listen: spec[3], Routes: strings.Split(spec[4], ",")},
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	fmt.Println("ready")
+	_, _ = bufio.NewReader(os.Stdin).ReadByte() // whatever ends it
+	return nil
+}
+
+// cluster is three servers, each a process.
+type cluster struct {
+	t     testing.TB
+	names []string
+	specs []string
+	urls  []string
+	cmds  []*exec.Cmd
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func startCluster(t testing.TB) *cluster {
+	t.Helper()
+	c := &cluster{t: t, cmds: make([]*exec.Cmd, 3)}
+	dir := t.TempDir()
+	var routes, listens []string
+	for range 3 {
+		r := freeAddr(t)
+		listens = append(listens, r)
+		routes = append(routes, "nats://"+r)
+	}
+	for i := range 3 {
+		name, addr := fmt.Sprintf("n%d", i), freeAddr(t)
+		c.names = append(c.names, name)
+		c.urls = append(c.urls, "nats://"+addr)
+		c.specs = append(c.specs, strings.Join([]string{filepath.Join(dir, name), addr, name, listens[i], strings.Join(routes, ",")}, "|"))
+	}
+	var ready sync.WaitGroup
+	for i := range 3 {
+		ready.Go(func() { c.start(i) })
+	}
+	ready.Wait()
+	t.Cleanup(func() {
+		for i := range c.cmds {
+			c.kill(i)
+		}
+	})
+	return c
+}
+
+func (c *cluster) start(i int) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "BUS_TEST_NATSD="+c.specs[i])
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	_ = in // closed with this process
+	cmd.Stderr = c.t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	if err := cmd.Start(); err != nil {
+		c.t.Error(err)
+		return
+	}
+	c.cmds[i] = cmd
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		c.t.Errorf("server %d: %q, %v", i, line, err)
+	}
+}
+
+// kill is kill -9.
+func (c *cluster) kill(i int) {
+	if c.cmds[i] == nil {
+		return
+	}
+	_ = c.cmds[i].Process.Signal(syscall.SIGKILL) // it may have ended by itself
+	_ = c.cmds[i].Wait()
+	c.cmds[i] = nil
+}
+
+// leader is the number of the server that leads the log's stream.
+func (c *cluster) leader(b *Bus) int {
+	c.t.Helper()
+	at := -1
+	eventually(c.t, "the log has a leader", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s, err := b.js.Stream(ctx, logStream)
+		if err != nil || s.CachedInfo().Cluster == nil {
+			return false
+		}
+		for i, n := range c.names {
+			if n == s.CachedInfo().Cluster.Leader {
+				at = i
+			}
+		}
+		return at >= 0
+	})
+	return at
+}
+
+func TestClusterLosesItsLeader(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	c := startCluster(t)
+	url := strings.Join(c.urls, ",")
+	connect := func(cfg *Config) { cfg.URL, cfg.MaxBytes, cfg.Log = url, 128<<20, nil }
+	ingest, gateway := open(t, nil, connect), open(t, nil, connect)
+	if s, err := ingest.js.Stream(deadline(t), logStream); err != nil || s.CachedInfo().Config.Replicas != 3 {
+		t.Fatalf("stream: %v, want 3 replicas", err)
+	}
+	hold(t, ingest, Process{Name: "ing", Incarnation: "ing-1"})
+
+	const writers = 6
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wants := make([]strings.Builder, writers)
+	srcs := make([]uint64, writers)
+	runs := make([]frame.Run, writers)
+	var followers []*follower
+	for i := range writers {
+		runs[i] = frame.Run{Key: frame.Key{Namespace: "n", Task: "cluster", Client: fmt.Sprint(i), Run: fmt.Sprintf("run-%08d", i)}}
+		followers = append(followers, following(t, gateway, runs[i].Key))
+		a, err := ingest.Take(ctx, "ing-1", runs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					if err := a.Sync(ctx); err != nil {
+						t.Errorf("writer %d: %v", i, err)
+					}
+					return
+				default:
+				}
+				srcs[i]++
+				text := fmt.Sprintf("%d/%d\n", i, srcs[i])
+				wants[i].WriteString(text)
+				if err := a.Submit(ctx, out(srcs[i], text)); err != nil {
+					t.Errorf("writer %d: %v", i, err)
+					return
+				}
+				if i%2 == 0 {
+					if err := a.Sync(ctx); err != nil && !errors.Is(err, context.Canceled) {
+						t.Errorf("writer %d: %v", i, err)
+						return
+					}
+				} else if srcs[i]%64 == 0 {
+					if sleep(ctx, time.Millisecond) != nil {
+						return
+					}
+				}
+			}
+		})
+	}
+	progress := func(what string) {
+		t.Helper()
+		was := followers[0].have()
+		begun := time.Now()
+		eventually(t, what, func() bool { return followers[0].have() > was+20 })
+		t.Logf("%s: after %v", what, time.Since(begun).Round(time.Millisecond))
+	}
+	progress("output flows")
+	leader := c.leader(ingest)
+	c.kill(leader)
+	progress("output flows again after the leader was killed")
+	c.start(leader)
+	follower := (c.leader(ingest) + 1) % 3
+	c.kill(follower)
+	progress("output flows again after a follower was killed")
+	c.start(follower)
+	close(stop)
+	wg.Wait()
+	for i := range writers {
+		followers[i].await(t, srcs[i]+1)
+		if followers[i].output() != wants[i].String() || len(followers[i].h.gone) != 0 {
+			t.Errorf("follower %d got %d bytes, gone %v, want %d", i, len(followers[i].output()), followers[i].h.gone, wants[i].Len())
+		}
+		h := read(t, gateway, runs[i].Key, 0, 0)
+		h.dense(t, 1)
+		if h.output() != wants[i].String() {
+			t.Errorf("the log of run %d holds %d bytes, want %d", i, len(h.output()), wants[i].Len())
+		}
+		if err := onceInTheStream(ctx, ingest, path(runs[i].Key)); err != nil {
+			t.Errorf("run %d: %v", i, err)
+		}
+	}
+	t.Logf("records: %v", srcs)
+}
