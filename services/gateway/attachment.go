@@ -28,8 +28,8 @@ type attachment struct {
 // maxIdle bounds how many ended runs an attachment remembers, lest they be delivered again should they come back.
 const maxIdle = 1000
 
-// attach takes a client up, or up again.
-func (v *viewer) attach(c bus.Client, f flavour, w want) {
+// attach takes a client up, or up again. runs are the client's, the oldest first.
+func (v *viewer) attach(c bus.Client, f flavour, w want, runs []standing) {
 	a := v.attached[c]
 	fresh := a == nil
 	if fresh {
@@ -51,7 +51,6 @@ func (v *viewer) attach(c bus.Client, f flavour, w want) {
 	if a.feed == nil {
 		a.feed = v.s.feeds.join(c, a)
 	}
-	runs := v.s.roster.ofClient(c)
 	a.refresh(runs)
 	a.resume(w.after[c.Client])
 	a.choose(runs)

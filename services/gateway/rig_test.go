@@ -37,18 +37,19 @@ type rig struct {
 	bus  *bus.Bus // of the side that writes
 	keys *auth.Keyring
 	log  *slog.Logger
+	conf []func(*bus.Config)
 }
 
 func newRig(t testing.TB, change ...func(*bus.Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	r := &rig{t: t, conf: change, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	nats, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Stop)
 	r.nats = nats
-	r.bus = r.open(change...)
+	r.bus = r.open()
 	keys := map[auth.Type][]auth.Key{}
 	for _, typ := range auth.Types() {
 		k, err := auth.NewSecretKey("", "HS256", secret(typ))
@@ -64,9 +65,9 @@ func newRig(t testing.TB, change ...func(*bus.Config)) *rig {
 	return r
 }
 
-func (r *rig) open(change ...func(*bus.Config)) *bus.Bus {
+func (r *rig) open() *bus.Bus {
 	cfg := bus.Config{Name: "test", InProcess: r.nats, MaxBytes: 2 << 30, Log: r.log}
-	for _, c := range change {
+	for _, c := range r.conf {
 		c(&cfg)
 	}
 	b, err := bus.Open(within(r.t), cfg)

@@ -80,9 +80,26 @@ func (v *viewer) authenticate(arg json.RawMessage) {
 	if h.v2 {
 		a.V = 2
 	}
-	v.emit("authenticated", a)
-	v.do(func() { v.join(task) })
-	v.attachAll(task, h.ids, h.want)
+	f := v.flavour(h.want)
+	v.do(func() { // in one go, so that who is said to be in is also attached to
+		v.sendAny("authenticated", a)
+		v.complainAll(h.want.bad)
+		runs := v.join(task)
+		for _, id := range h.ids {
+			v.attach(bus.Client{Namespace: task.ns, Task: task.task, Client: id}, f, h.want, runs[id])
+		}
+	})
+}
+
+// flavour is the form of data that a message asks for.
+func (v *viewer) flavour(w want) flavour {
+	switch {
+	case !v.v2:
+		return legacy
+	case w.batch:
+		return batched
+	}
+	return single
 }
 
 type answer struct {
@@ -148,7 +165,14 @@ func (v *viewer) attachEvent(arg json.RawMessage) {
 	if !ok || !v.started || v.leaving {
 		return
 	}
-	v.attachAll(v.current, ids, w)
+	task, f := v.current, v.flavour(w)
+	v.do(func() {
+		v.complainAll(w.bad)
+		for _, id := range ids {
+			c := bus.Client{Namespace: task.ns, Task: task.task, Client: id}
+			v.attach(c, f, w, v.s.roster.ofClient(c))
+		}
+	})
 }
 
 func (v *viewer) detachEvent(arg json.RawMessage) {
@@ -160,27 +184,6 @@ func (v *viewer) detachEvent(arg json.RawMessage) {
 	v.do(func() {
 		for _, id := range ids {
 			v.detach(bus.Client{Namespace: task.ns, Task: task.task, Client: id})
-		}
-	})
-}
-
-func (v *viewer) attachAll(task taskKey, ids []string, w want) {
-	f := legacy
-	if v.v2 {
-		f = single
-		for _, c := range w.bad {
-			v.problem(c)
-		}
-		if w.batch {
-			f = batched
-		}
-	}
-	if len(ids) == 0 {
-		return
-	}
-	v.do(func() {
-		for _, id := range ids {
-			v.attach(bus.Client{Namespace: task.ns, Task: task.task, Client: id}, f, w)
 		}
 	})
 }
@@ -245,12 +248,6 @@ type problem struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	From    string `json:"from,omitempty"`
-}
-
-// problem tells viewers that understand it; to the others what was wrong never had an answer.
-func (v *viewer) problem(c complaint) {
-	v.s.m.refused.WithLabelValues(c.code).Inc()
-	v.emit("problem", problem{c.code, c.message, c.from})
 }
 
 // emit sends from the socket's own handler.

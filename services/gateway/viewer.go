@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"sort"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -271,13 +271,18 @@ func (v *viewer) lookAround() {
 	}
 }
 
-// join watches a task: the viewer hears at once who is in.
-func (v *viewer) join(task taskKey) {
-	if v.told[task] != nil {
-		return
+// join watches a task: the viewer hears at once who is in. It gives the task's runs by client, as they were at that moment.
+func (v *viewer) join(task taskKey) map[string][]standing {
+	runs := map[string][]standing{}
+	fresh := v.told[task] == nil
+	all := v.s.roster.watch(task, v)
+	for _, st := range all {
+		runs[st.run.Key.Client] = append(runs[st.run.Key.Client], st)
+	}
+	if !fresh {
+		return runs
 	}
 	v.told[task] = map[string]struct{}{}
-	all := v.s.roster.watch(task, v)
 	var in []string
 	for _, st := range all {
 		if st.run.Connected {
@@ -289,13 +294,14 @@ func (v *viewer) join(task taskKey) {
 		v.presence(bus.Client{Namespace: task.ns, Task: task.task, Client: id}, true)
 	}
 	if !v.v2sure.Load() {
-		return
+		return runs
 	}
 	for _, st := range all {
 		if !st.run.Phase.Ended() {
 			v.sendState(st)
 		}
 	}
+	return runs
 }
 
 // presenceOf tells what the roster says of a client that the viewer is not attached to. One that came and went meanwhile is told of all the same.
@@ -344,20 +350,32 @@ func (v *viewer) sendDeleted(key frame.Key) {
 	v.send("state", append(b, `,"state":"deleted"}`...))
 }
 
-// complain is problem, from the pump.
+// complain tells viewers that understand it; to the others what was wrong never had an answer.
 func (v *viewer) complain(c complaint) {
 	v.s.m.refused.WithLabelValues(c.code).Inc()
-	if !v.v2sure.Load() {
-		return
+	if v.v2sure.Load() {
+		v.sendAny("problem", problem{c.code, c.message, c.from})
 	}
-	b := append(strconv.AppendQuote([]byte(`{"code":`), c.code), `,"message":`...)
-	b = appendText(b, c.message)
-	b = appendText(append(b, `,"from":`...), c.from)
-	v.send("problem", append(b, '}'))
+}
+
+func (v *viewer) complainAll(cs []complaint) {
+	for _, c := range cs {
+		v.complain(c)
+	}
 }
 
 // send puts an event into the pump's hands; it goes out with the next flush.
 func (v *viewer) send(event string, arg []byte) { v.put(socketio.NewRawMessage(event, arg), len(arg)) }
+
+// sendAny sends what encoding/json makes of arg.
+func (v *viewer) sendAny(event string, arg any) {
+	b, err := json.Marshal(arg)
+	if err != nil {
+		v.s.log.Error("encode", "event", event, "err", err) // a mistake in this program
+		return
+	}
+	v.send(event, b)
+}
 
 func (v *viewer) put(m *socketio.Message, n int) {
 	v.out = append(v.out, m)

@@ -60,6 +60,9 @@ func TestLateJoinerAfterTenThousandRecords(t *testing.T) {
 			g.watch(r.browser("ns"), "t", []string{"c"}, `,"batch":true`, true),
 			g.watch(r.browser("ns"), "t", []string{"c"}, "", true))
 	}
+	for _, e := range eyes {
+		e.await("authenticated", 1)
+	}
 	for i := range 500 {
 		line := fmt.Sprintf("live %d\n", i)
 		want.WriteString(line)
