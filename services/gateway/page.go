@@ -140,5 +140,24 @@ func (p *page) file(w http.ResponseWriter, r *http.Request) {
 		p.html(w, http.StatusNotFound, "<h1>Not Found</h1>")
 		return
 	}
+	// The build leaves a compressed twin beside each file.
+	w.Header().Set("Vary", "Accept-Encoding")
+	if acceptsGzip(r) {
+		if gz, err := fs.ReadFile(p.files, name+".gz"); err == nil {
+			w.Header().Set("Content-Encoding", "gzip")
+			data = gz
+		}
+	}
 	http.ServeContent(w, r, name, info.ModTime(), bytes.NewReader(data))
+}
+
+// acceptsGzip reads Accept-Encoding; gzip;q=0 is a refusal.
+func acceptsGzip(r *http.Request) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+		coding, weight, _ := strings.Cut(part, ";")
+		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			return strings.Trim(strings.TrimSpace(weight), "q=0.") != "" || strings.TrimSpace(weight) == ""
+		}
+	}
+	return false
 }

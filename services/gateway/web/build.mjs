@@ -3,6 +3,7 @@
 import { build } from "esbuild";
 import { readFile, rm, writeFile, mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
+import { gzipSync } from "node:zlib";
 
 const dist = new URL("./dist/", import.meta.url).pathname;
 const src = new URL("./src/", import.meta.url).pathname;
@@ -41,3 +42,9 @@ await writeFile(
   path.join(dist, "index.html"),
   html.replace("{{css}}", `/assets/${name(page, ".css")}`).replace("{{js}}", `/assets/${name(page, ".js")}`),
 );
+
+// Compressed once here, so that the gateway need not do it for everybody.
+for (const f of await readdir(common.outdir)) {
+  const file = path.join(common.outdir, f);
+  await writeFile(`${file}.gz`, gzipSync(await readFile(file), { level: 9 }));
+}

@@ -17,7 +17,7 @@ const results: { what: string; got: number; unit: string; limit: number }[] = []
 
 function result(what: string, got: number, unit: string, limit = Infinity): void {
   results.push({ what, got, unit, limit });
-  console.log(`${got <= limit ? "ok  " : "OVER"}  ${what}: ${got.toFixed(got < 10 ? 2 : 0)} ${unit}${limit < Infinity ? ` (at most ${limit.toFixed(0)})` : ""}`);
+  console.log(`${got <= limit ? "ok  " : "OVER"}  ${what}: ${got.toFixed(got < 10 ? 2 : 0)} ${unit}${limit < Infinity ? ` (at most ${limit})` : ""}`);
 }
 
 function line(n: number): string {
@@ -190,7 +190,8 @@ async function live(server: Server, browser: Browser): Promise<void> {
     let s = "";
     for (; n < due; n++) s += `${n} ${Date.now()} ${"abcdefghijklmnopqrstuvwxyz ".repeat(3).slice(0, 70)}\n`;
     const t = Date.now();
-    if (s) await c.write(s);
+    // Far behind after a pause of the machine's, it is more than one record may hold.
+    for (let i = 0; i < s.length; i += 200_000) await c.write(s.slice(i, i + 200_000));
     slowest = Math.max(slowest, Date.now() - t);
     const wait = begin + k * every - Date.now();
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));

@@ -28,16 +28,15 @@ try {
     if (end) await c.end(0);
     return c;
   };
-  const live: Producer[] = [];
-  for (let i = 0; i < 24; i++) live.push(await build(`web-${String(i + 1).padStart(2, "0")}`, i === 6 || i === 17, i % 4 !== 3));
+  await Promise.all(Array.from({ length: 24 }, (_, i) => build(`web-${String(i + 1).padStart(2, "0")}`, i === 6 || i === 17, i % 4 !== 3)));
   for (const t of ["backup", "nightly-tests", "reindex", "train-model"]) {
     const c = new Producer(server, t, "worker-1", `./${t}.sh`);
     await c.write("done\n");
     await c.end(t === "reindex" ? 137 : 0);
   }
   const views: [string, string, string, object][] = [
-    ["page-dark", "id=web-01", "restart service", { colorScheme: "dark" }],
-    ["page-light", "id=web-04", "restart service", { colorScheme: "light" }],
+    ["page-dark", "id=web-04", "restart service", { colorScheme: "dark" }],
+    ["page-light", "id=web-02", "restart service", { colorScheme: "light" }],
     ["page-failed", "id=web-07", "deploy failed", { colorScheme: "light" }],
     ["page-grid", "all=1&view=grid", "", { colorScheme: "dark" }],
     ["page-merged", "all=1&view=merged", "restart service", { colorScheme: "light" }],
@@ -49,6 +48,7 @@ try {
       await row(p.page, steps[0]!).catch(() => undefined);
       await p.page.locator(".log").focus();
       await p.page.keyboard.press("End");
+      await p.page.evaluate(() => (document.activeElement as HTMLElement).blur());
       await row(p.page, text);
     } else {
       await p.page.locator(".tile .last", { hasText: /\S/ }).first().waitFor();

@@ -18,7 +18,7 @@ import { typing, type TaskProps } from "./task.tsx";
 type Which = { kind: "run"; from: string; run: string } | { kind: "merged" };
 
 const times: TimeStyle[] = ["off", "local", "utc", "start"];
-const timeWords: Record<TimeStyle, string> = { off: "off", local: "local", utc: "UTC", start: "since start" };
+const timeWords: Record<TimeStyle, string> = { off: "no times", local: "local times", utc: "UTC", start: "since start" };
 
 export interface LogPanelProps extends TaskProps {
   model: TaskModel;
@@ -275,39 +275,33 @@ export function LogPanel(p: LogPanelProps) {
         )}
         <Toggle on={stderr} label="stderr only" hint="Only what was written to stderr ( s )" onClick={() => setStderr(!stderr)} />
         <Toggle on={settings.wrap} label="Wrap" hint="Wrap long lines ( w )" onClick={() => p.change({ wrap: !settings.wrap })} />
-        <label class="pick">
-          <span>Times</span>
-          <select value={settings.time} title="( t )" onChange={(e) => p.change({ time: e.currentTarget.value as TimeStyle })}>
-            {times.map((t) => (
-              <option key={t} value={t}>
-                {timeWords[t]}
-              </option>
-            ))}
-          </select>
-        </label>
+        <select aria-label="Times" value={settings.time} title="When each line came ( t )" onChange={(e) => p.change({ time: e.currentTarget.value as TimeStyle })}>
+          {times.map((t) => (
+            <option key={t} value={t}>
+              {timeWords[t]}
+            </option>
+          ))}
+        </select>
         {route.from > 0 && !merged && (
           <button type="button" title="Copy the chosen lines ( c )" onClick={() => void copy()}>
             Copy {route.to > route.from ? `${route.to - route.from + 1} lines` : "line"}
           </button>
         )}
         {run && (
-          <label class="pick">
-            <span>Download</span>
-            <select
-              class="menu"
-              value=""
-              aria-label="Download the log"
-              onChange={(e) => {
-                const how = e.currentTarget.value;
-                e.currentTarget.value = "";
-                void download(p.api, p.task, run, how === "plain", say);
-              }}
-            >
-              <option value="">…</option>
-              <option value="raw">as written</option>
-              <option value="plain">plain text, without colours</option>
-            </select>
-          </label>
+          <select
+            class="menu"
+            value=""
+            aria-label="Download the log"
+            onChange={(e) => {
+              const how = e.currentTarget.value;
+              e.currentTarget.value = "";
+              void download(p.api, p.task, run, how === "plain", say);
+            }}
+          >
+            <option value="">Download</option>
+            <option value="raw">as written</option>
+            <option value="plain">plain text, without colours</option>
+          </select>
         )}
       </div>
       <div class="log-host" ref={host}>
