@@ -30,6 +30,8 @@ func (p *process) read(out, err *echo) {
 			p.readApart(out, err)
 			return
 		}
+		// A larger pipe costs fewer changes between the command and tt. Where the user's share of such memory is used up it stays as it is.
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, copySize)
 		files[int32(fd)], echoes[int32(fd)] = f, to
 	}
 	wake, e := p.waker(poll)

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +19,9 @@ import (
 
 	"tasktracer/pkg/trace/tracetest"
 )
+
+// outage is how long the script of that name lets the server be away; a minute shows more, and is what a release is tested with.
+var outage = flag.Duration("outage", 2*time.Second, "length of the outage in the script outage")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
@@ -34,10 +40,18 @@ func TestScript(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TASKTRACER_TOKEN", "the-token-of-the-test")
 			env.Setenv("TASKTRACER_ID", "cli-1")
+			env.Setenv("OUTAGE", outage.String())
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": server, "sent": sent, "ended": ended, "signal": sendSignal, "await": await, "cut": cut, "spools": spools, "runs": runs, "lost": lost,
+			"hello": hello, "sleepfor": sleepFor, "sentsum": sentSum,
 		},
 	})
 }
@@ -160,6 +174,15 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func holds(ts *testscript.TestScript, args []string) bool {
+	switch args[0] {
+	case "spool":
+		entries, _ := os.ReadDir(ts.MkAbs(".local/state/tasktracer/spool"))
+		return strconv.Itoa(len(entries)) == args[1]
+	case "spooled":
+		want, err := strconv.ParseInt(args[1], 10, 64)
+		ts.Check(err)
+		return spooled(ts) >= want
+	}
 	b, err := os.ReadFile(ts.MkAbs(args[1]))
 	if err != nil || len(b) == 0 {
 		return false
@@ -218,5 +241,45 @@ func lost(ts *testscript.TestScript, neg bool, args []string) {
 	run := of(ts).server.Wait(of(ts).t, "end", tracetest.Ended)
 	if run.LostBytes() == 0 || run.LostBytes()+uint64(len(run.Output(""))) != total {
 		ts.Fatalf("%d bytes came and %d are told lost, want %d together", len(run.Output("")), run.LostBytes(), total)
+	}
+}
+
+// spooled is how many bytes lie in the script's spools.
+func spooled(ts *testscript.TestScript) (n int64) {
+	files, _ := filepath.Glob(ts.MkAbs(".local/state/tasktracer/spool/*/*.seg"))
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
+}
+
+// hello checks the n-th authenticate message against patterns: hello N PATTERN…
+func hello(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := of(ts).server.WaitHello(of(ts).t, n)[n-1]
+	for _, p := range args[1:] {
+		if regexp.MustCompile(p).Match(got) == neg {
+			ts.Fatalf("authenticate %d: %s: matches %s: %v", n, got, p, neg)
+		}
+	}
+}
+
+// sleepfor gives a signal time to be handled alone: signals that come together may come in any order.
+func sleepFor(ts *testscript.TestScript, neg bool, args []string) {
+	ms, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	<-time.After(time.Duration(ms) * time.Millisecond)
+}
+
+// sentsum compares the run's output with a file, by its sum.
+func sentSum(ts *testscript.TestScript, neg bool, args []string) {
+	run := of(ts).server.WaitFor(of(ts).t, "end", 2*time.Minute, tracetest.Ended)
+	want, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if sha256.Sum256(run.Output("")) != sha256.Sum256(want) {
+		ts.Fatalf("the server has %d bytes that are not the %d of %s", len(run.Output("")), len(want), args[0])
 	}
 }

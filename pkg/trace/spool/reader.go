@@ -54,11 +54,10 @@ func (r *Reader) Offset() int64 { return r.offset }
 // The records are good until the next Read.
 func (r *Reader) Read(limit, max int) (recs []Record, gap *Gap, err error) {
 	for {
-		file, mem, size, gap, ok := r.locate()
+		file, n, gap, ok := r.locate()
 		if gap != nil || !ok {
 			return nil, gap, nil
 		}
-		n := int(min(int64(len(r.buf)), size-r.at))
 		if file != nil {
 			n, err = file.ReadAt(r.buf[:n], r.at)
 			if errors.Is(err, os.ErrClosed) {
@@ -69,8 +68,6 @@ func (r *Reader) Read(limit, max int) (recs []Record, gap *Gap, err error) {
 				r.s.damaged(r.seg, r.next, r.at)
 				continue
 			}
-		} else {
-			copy(r.buf[:n], mem[r.at:])
 		}
 		r.undo.next, r.undo.seg, r.undo.at, r.undo.offset = r.next, r.seg, r.at, r.offset
 		recs, sound := r.parse(r.buf[:n], limit, max)
@@ -88,13 +85,13 @@ func (r *Reader) Back() {
 	r.next, r.seg, r.at, r.offset = r.undo.next, r.undo.seg, r.undo.at, r.undo.offset
 }
 
-// locate finds the segment that holds the next record, and what may be read of it.
-func (r *Reader) locate() (file *os.File, mem []byte, size int64, gap *Gap, ok bool) {
+// locate finds the segment that holds the next record, and how much of it is to be read. From memory it is read here, under the lock: the memory is used again.
+func (r *Reader) locate() (file *os.File, n int, gap *Gap, ok bool) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.next > s.last {
-		return nil, nil, 0, nil, false
+		return nil, 0, nil, false
 	}
 	if r.seg == nil || r.seg.gone || r.next > r.seg.last {
 		r.seg = nil
@@ -106,15 +103,19 @@ func (r *Reader) locate() (file *os.File, mem []byte, size int64, gap *Gap, ok b
 		}
 		if r.seg == nil {
 			gap = r.skip(s.last+1, s.output)
-			return nil, nil, 0, gap, true
+			return nil, 0, gap, true
 		}
 		if r.seg.first > r.next {
 			gap = r.skip(r.seg.first, r.seg.offset)
-			return nil, nil, 0, gap, true
+			return nil, 0, gap, true
 		}
 		r.offset = int64(r.seg.offset) // the segment is read from its beginning
 	}
-	return r.seg.file, r.seg.mem, r.seg.size, nil, true
+	n = int(min(int64(len(r.buf)), r.seg.size-r.at))
+	if r.seg.file == nil {
+		copy(r.buf[:n], r.seg.mem[r.at:])
+	}
+	return r.seg.file, n, nil, true
 }
 
 // skip goes on at record to, before which come offset output bytes.

@@ -60,8 +60,12 @@ func createSegment(dir string, number, first, offset uint64) (*segment, error) {
 	return &segment{number: number, first: first, last: first - 1, offset: offset, size: int64(segmentHeader), path: path, file: f, unsynced: true}, nil
 }
 
-func memorySegment(number, first, offset uint64) *segment {
-	return &segment{number: number, first: first, last: first - 1, offset: offset, size: int64(segmentHeader), mem: make([]byte, segmentHeader, 64<<10)}
+// memorySegment uses spare, if it is not nil: a command that prints a lot should not make a lot of garbage.
+func memorySegment(number, first, offset uint64, spare []byte) *segment {
+	if spare == nil {
+		spare = make([]byte, 0, 64<<10)
+	}
+	return &segment{number: number, first: first, last: first - 1, offset: offset, size: int64(segmentHeader), mem: append(spare[:0], make([]byte, segmentHeader)...)}
 }
 
 // openSegment reads a segment that another process left behind, up to its first torn record; what follows it is cut off.
@@ -137,13 +141,6 @@ func (s *segment) write(b []byte) error {
 	}
 	s.unsynced = true
 	return nil
-}
-
-func (s *segment) readAt(b []byte, at int64) (int, error) {
-	if s.file == nil {
-		return copy(b, s.mem[at:]), nil
-	}
-	return s.file.ReadAt(b, at)
 }
 
 // remove deletes the segment. The caller holds the mutex.

@@ -25,6 +25,8 @@ const (
 	maxSegment = 4 << 20
 	// maxMemorySegment is smaller, since memory is dropped by the segment, too.
 	maxMemorySegment = 1 << 20
+	// overhead is how much more than Config.Limit may be stored, as a part of it: records have headers, and a limit of 1 GiB should hold 1 GiB of output.
+	overhead = 32
 	// syncEvery bounds what a power cut can take.
 	syncEvery = time.Second
 	// retryDisk is how long a spool stays in memory before it tries the disk again.
@@ -69,6 +71,7 @@ type Spool struct {
 	retryAt  time.Time
 	closed   bool
 	scratch  []byte
+	spare    []byte // of a deleted segment in memory, for the next one
 
 	more chan struct{} // holds one token when something was appended
 	stop chan struct{}
@@ -184,7 +187,7 @@ func (s *Spool) full(need int64) bool {
 	if s.dir == "" || s.inMemory > 0 {
 		return s.inMemory+need > MemoryLimit
 	}
-	return s.total+need > s.cfg.Limit
+	return s.total+need > s.cfg.Limit+s.cfg.Limit/overhead
 }
 
 func (s *Spool) waitForSpace(ctx context.Context, need int64) error {
@@ -233,7 +236,8 @@ func (s *Spool) rotate() *segment {
 		}
 	}
 	if seg == nil {
-		seg = memorySegment(s.number, s.last+1, s.output)
+		seg = memorySegment(s.number, s.last+1, s.output, s.spare)
+		s.spare = nil
 	}
 	s.segs = append(s.segs, seg)
 	s.removeEmpty()
@@ -256,7 +260,7 @@ func (s *Spool) removeEmpty() {
 
 // dropToLimits drops the oldest segments while there is too much, but never the one being written.
 func (s *Spool) dropToLimits() {
-	for len(s.segs) > 1 && s.dir != "" && s.total > s.cfg.Limit {
+	for len(s.segs) > 1 && s.dir != "" && s.total > s.cfg.Limit+s.cfg.Limit/overhead {
 		s.drop(0)
 	}
 	for s.inMemory > MemoryLimit {
@@ -284,6 +288,9 @@ func (s *Spool) take(i int) {
 	s.total -= seg.size - int64(segmentHeader)
 	if seg.file == nil {
 		s.inMemory -= seg.size - int64(segmentHeader)
+	}
+	if seg.mem != nil {
+		s.spare = seg.mem[:0]
 	}
 	seg.remove()
 	s.segs = append(s.segs[:i], s.segs[i+1:]...)
