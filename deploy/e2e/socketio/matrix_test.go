@@ -26,7 +26,7 @@ func TestMatrix(t *testing.T) {
 	for _, alias := range []string{"sio1", "sio2", "sio3", "sio4"} {
 		for _, transport := range []string{"polling", "websocket", "default"} {
 			t.Run(clients.Versions()[alias]+"/"+transport, func(t *testing.T) {
-				url := serve(t, socketio.Config{MaxMessage: 8 << 20}, actor(t))
+				url := serve(t, socketio.Config{MaxMessage: 8 << 20}, actor)
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
 				found := clients.Run(ctx, t, "matrix.js", append([]string{alias, transport, url}, scenarios...)...)
@@ -66,13 +66,11 @@ func serve(t *testing.T, cfg socketio.Config, accept func(*socketio.Conn)) (url 
 }
 
 // actor does what the scenarios ask for by name.
-func actor(t *testing.T) func(*socketio.Conn) {
-	return func(c *socketio.Conn) {
-		c.OnEvent(func(e *socketio.Event) { act(t, c, e) })
-	}
+func actor(c *socketio.Conn) {
+	c.OnEvent(func(e *socketio.Event) { act(c, e) })
 }
 
-func act(t *testing.T, c *socketio.Conn, e *socketio.Event) {
+func act(c *socketio.Conn, e *socketio.Event) {
 	ctx := c.Context()
 	args := make([]any, len(e.Args))
 	for i, a := range e.Args {
@@ -91,7 +89,7 @@ func act(t *testing.T, c *socketio.Conn, e *socketio.Event) {
 			Watch *struct{ From []string }
 		}
 		if err := json.Unmarshal(e.Args[0], &a); err != nil {
-			t.Error(err)
+			panic(err) // ends the connection, and the scenario with it
 		}
 		var from []string
 		if a.Watch != nil {
@@ -109,20 +107,20 @@ func act(t *testing.T, c *socketio.Conn, e *socketio.Event) {
 	case "attach":
 		var a struct{ From []string }
 		if err := json.Unmarshal(e.Args[0], &a); err != nil {
-			t.Error(err)
+			panic(err) // ends the connection, and the scenario with it
 		}
 		_ = c.Emit(ctx, "data", map[string]any{"from": a.From[0], "data": map[string]string{"type": "STDOUT", "data": "hi ü😀\n"}})
 	case "measure":
 		var text string
 		if err := json.Unmarshal(e.Args[0], &text); err != nil {
-			t.Error(err)
+			panic(err)
 		}
 		_ = e.Ack(len(text), e.Args[0])
 	case "ask":
 		go func() {
 			answer, err := c.EmitAck(ctx, "question", 2, 3)
 			if err != nil {
-				t.Error(err)
+				return // the scenario waits for the answer in vain
 			}
 			_ = c.Emit(ctx, "answered", answer)
 		}()
@@ -136,7 +134,7 @@ func act(t *testing.T, c *socketio.Conn, e *socketio.Event) {
 	case "leave":
 		var n int
 		if err := json.Unmarshal(e.Args[0], &n); err != nil {
-			t.Error(err)
+			panic(err)
 		}
 		for i := range n {
 			_ = c.Emit(ctx, "last", i)
