@@ -38,6 +38,7 @@ type Conn struct {
 	answering bool          // a polling request is waiting or being answered
 	posting   bool
 	probing   bool // a WebSocket has been probed: waiting polling requests are to be released
+	release   bool // one polling request is to be released at once
 	connected bool // the default namespace
 	leaving   bool // Disconnect was called: nothing more is taken
 	closed    bool

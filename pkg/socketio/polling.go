@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// releaseAfter is how long a polling request is held while a WebSocket is probed: the client waits for its answer before it changes over.
+	// releaseAfter is how long a polling request is held that comes while a WebSocket is probed: the client waits for its answer before it changes
+	// over. The one that waits when the probe succeeds is let go at once.
 	releaseAfter = 50 * time.Millisecond
 	// answerSize is how much a polling answer carries, one larger message excepted.
 	answerSize = 256 << 10
@@ -84,6 +85,10 @@ func (c *Conn) waitForWork(ctx context.Context) ([]*Message, error) {
 			return c.takeAnswer(), nil
 		}
 		var release <-chan time.Time
+		if c.release {
+			c.release = false
+			return nil, nil
+		}
 		if c.probing {
 			left := releaseAfter - time.Since(since)
 			if left <= 0 {

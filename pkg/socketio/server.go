@@ -28,7 +28,8 @@ type Server struct {
 
 	ping, pong, noop, hangup, welcome, goodbye *Message // packets that are always the same
 
-	buffers   sync.Pool // of *[]byte, joinSize long
+	buffers   sync.Pool // of *[]byte, readSize long
+	joiners   sync.Pool // of *joiner
 	deflaters sync.Pool // of *flate.Writer
 
 	live sync.WaitGroup // connections not yet finished
@@ -219,12 +220,21 @@ func (s *Server) panicked(c *Conn, p any) {
 	s.log.Error("handler panicked", "conn", c.id, "remote", c.remote, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
-// borrow gives a buffer of joinSize bytes.
+func (s *Server) borrowJoiner() *joiner {
+	if j, ok := s.joiners.Get().(*joiner); ok {
+		return j
+	}
+	return &joiner{copied: make([]byte, 0, joinSize), parts: make([][]byte, 0, 16)}
+}
+
+func (s *Server) giveBackJoiner(j *joiner) { s.joiners.Put(j) }
+
+// borrow gives a buffer of readSize bytes.
 func (s *Server) borrow() *[]byte {
 	if b, ok := s.buffers.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, joinSize)
+	b := make([]byte, readSize)
 	return &b
 }
 

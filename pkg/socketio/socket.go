@@ -21,58 +21,86 @@ type socket struct {
 }
 
 const (
-	joinBelow = 8 << 10  // frames below this size are copied together, larger ones are handed to writev as they are
-	joinSize  = 32 << 10 // size of a borrowed buffer
-	pieceSize = 64 << 10 // a peer must take so much within WriteTimeout: what is larger is written in pieces
+	joinBelow = 4 << 10  // frames up to this size are copied together, larger ones are handed to writev as they are
+	joinSize  = 64 << 10 // what is written at once
+	pieceSize = joinSize // a peer must take so much within WriteTimeout: a larger frame is written in pieces
+	readSize  = 16 << 10 // size of a borrowed reading buffer
 )
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// joiner collects frames for one system call. It is borrowed for the time of a write.
+type joiner struct {
+	copied []byte   // small frames, one behind the other
+	from   int      // where in copied the run of small frames begins that is not yet in parts
+	parts  [][]byte // what to write, in order
+	size   int
+}
+
+func (j *joiner) add(frame []byte) {
+	j.size += len(frame)
+	if len(frame) <= joinBelow {
+		j.copied = append(j.copied, frame...)
+		return
+	}
+	j.endRun()
+	j.parts = append(j.parts, frame)
+}
+
+func (j *joiner) endRun() {
+	if len(j.copied) > j.from {
+		j.parts = append(j.parts, j.copied[j.from:])
+		j.from = len(j.copied)
+	}
+}
+
+func (j *joiner) reset() {
+	clear(j.parts)
+	j.copied, j.from, j.parts, j.size = j.copied[:0], 0, j.parts[:0], 0
+}
 
 // write writes the frames of ms with as few system calls as there is data for.
 func (s *socket) write(ms []*Message) (writes, bytes int, err error) {
 	if len(ms) == 1 {
 		return s.writeLarge(s.form(ms[0]))
 	}
-	buf := s.srv.borrow()
-	defer s.srv.giveBack(buf)
-	joined := (*buf)[:0]
-	flush := func() error {
-		if len(joined) == 0 {
-			return nil
-		}
-		w, n, e := s.writeLarge(joined)
-		writes, bytes, joined = writes+w, bytes+n, joined[:0]
-		return e
+	j := s.srv.borrowJoiner()
+	defer s.srv.giveBackJoiner(j)
+	count := func(w, n int, e error) bool {
+		writes, bytes, err = writes+w, bytes+n, e
+		return e == nil
 	}
 	for _, m := range ms {
 		f := s.form(m)
-		if len(joined)+len(f) > joinSize {
-			if len(f) > joinBelow && len(joined) > 0 && len(joined)+len(f) <= pieceSize {
-				w, n, e := s.writeBoth(joined, f)
-				writes, bytes, joined = writes+w, bytes+n, joined[:0]
-				if e != nil {
-					return writes, bytes, e
-				}
-				continue
-			}
-			if err := flush(); err != nil {
-				return writes, bytes, err
-			}
+		if j.size+len(f) > joinSize && !count(s.flush(j)) {
+			return writes, bytes, err
 		}
-		if len(f) > joinBelow {
-			if err := flush(); err != nil {
+		if len(f) > joinSize {
+			if !count(s.writeLarge(f)) {
 				return writes, bytes, err
-			}
-			w, n, e := s.writeLarge(f)
-			writes, bytes = writes+w, bytes+n
-			if e != nil {
-				return writes, bytes, e
 			}
 			continue
 		}
-		joined = append(joined, f...)
+		j.add(f)
 	}
-	return writes, bytes, flush()
+	count(s.flush(j))
+	return writes, bytes, err
+}
+
+// flush writes what j has collected.
+func (s *socket) flush(j *joiner) (writes, bytes int, err error) {
+	defer j.reset()
+	j.endRun()
+	switch len(j.parts) {
+	case 0:
+		return 0, 0, nil
+	case 1:
+		return s.writeLarge(j.parts[0])
+	}
+	s.arm()
+	v := net.Buffers(j.parts)
+	n, err := v.WriteTo(s.nc)
+	return 1, int(n), err
 }
 
 // form gives the frame to write for m.
@@ -95,13 +123,6 @@ func (s *socket) writeLarge(b []byte) (writes, bytes int, err error) {
 		b = b[n:]
 	}
 	return writes, bytes, nil
-}
-
-func (s *socket) writeBoth(a, b []byte) (writes, bytes int, err error) {
-	s.arm()
-	v := net.Buffers{a, b}
-	n, err := v.WriteTo(s.nc)
-	return 1, int(n), err
 }
 
 // arm sets the write deadline, unless it was set a moment ago: that costs more than a small frame does.

@@ -140,7 +140,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request, c *Conn) {
 
 func (c *Conn) stopProbing() {
 	c.mu.Lock()
-	c.probing = false
+	c.probing, c.release = false, false
 	c.mu.Unlock()
 }
 
@@ -167,6 +167,7 @@ func (c *Conn) changeOver(k *socket) error {
 		return err
 	}
 	c.mu.Lock()
+	c.release = true
 	c.wakePoll()
 	c.mu.Unlock()
 	if err := expect(k, "5"); err != nil {
@@ -177,7 +178,7 @@ func (c *Conn) changeOver(k *socket) error {
 	if c.closed && !c.lingering {
 		return errGone
 	}
-	c.sock, c.probing, c.stuck = k, false, 0
+	c.sock, c.probing, c.release, c.stuck = k, false, false, 0
 	c.wakePoll()
 	c.kick()
 	return nil
