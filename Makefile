@@ -82,6 +82,10 @@ fresh: generate # fails where what is committed is not what proto/ says
 	git diff --exit-code -- proto
 	@test -z "$$(git ls-files --others --exclude-standard -- proto)" || { echo "generated, but not committed:"; git ls-files --others --exclude-standard -- proto; exit 1; }
 
+chaos: build ## kill, stop and cut everything for 4 minutes, and prove that nothing was lost (deploy/e2e/chaos)
+	cd deploy/e2e && go run ./chaos $(CHAOSFLAGS)
+	cd deploy/e2e && go run ./chaos --over 45s --mb 20 --blackout 20s $(CHAOSFLAGS)
+
 bench: build ## measure, and compare with others (deploy/bench)
 	cd deploy/bench && go run . $(BENCHFLAGS)
 

@@ -30,28 +30,32 @@ func Dir() string {
 }
 
 // Install installs what the lock file names, if that has not been done, and fails the test if a client is not of its version.
-// Tests of several packages may call it at once.
 func Install(t testing.TB) {
 	t.Helper()
+	if err := EnsureInstalled(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// EnsureInstalled is Install outside of a test. Several processes may call it at once.
+func EnsureInstalled() error {
 	dir := Dir()
 	lock, err := os.OpenFile(filepath.Join(dir, "package.json"), os.O_RDONLY, 0)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	if missing(dir) != nil {
 		cmd := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("npm ci in %s: %v\n%s", dir, err, out)
+			return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
 		}
 	}
-	if err := missing(dir); err != nil {
-		t.Fatal(err)
-	}
+	return missing(dir)
 }
 
 func missing(dir string) error {
