@@ -1,6 +1,6 @@
 // The real services, a real browser, and a producer that speaks as tt does.
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -91,6 +91,11 @@ export class Server {
     this.clientToken = /TASKTRACER_TOKEN=(\S+)/.exec(out)![1]!;
   }
 
+  /** A browser token with this life, such as "3 seconds". */
+  token(period: string): string {
+    return execFileSync(binary, ["tokengen", "--data", this.data, "--ns", "default", "--type", "browser_token", "--period", period]).toString().trim();
+  }
+
   async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     await this.process.stop(signal);
   }
@@ -144,6 +149,16 @@ export class Producer {
       ...(typeof data === "string" ? { data } : { b64: Buffer.from(data).toString("base64") }),
     }));
     const ack = (await this.socket.timeout(60_000).emitWithAck("data", records)) as { durable?: number; error?: string };
+    if (ack.error) throw new Error(ack.error);
+  }
+
+  /** Says that output was dropped, as a client does whose spool was full. */
+  async lose(records: number, bytes: number): Promise<void> {
+    await this.ready;
+    const from = this.seq;
+    this.seq += records;
+    const note = { seq: this.seq - 1, at: Date.now(), type: "NOTE", data: "the spool was full", lost: { from, to: this.seq - 1, bytes } };
+    const ack = (await this.socket.timeout(60_000).emitWithAck("data", [note])) as { error?: string };
     if (ack.error) throw new Error(ack.error);
   }
 

@@ -213,6 +213,90 @@ test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   await done(p);
 });
 
+test("earlier runs are there, whole", async () => {
+  for (const [text, code] of [
+    ["first run", 4],
+    ["second run", 0],
+  ] as const) {
+    const c = new Producer(server, "again", "c", text);
+    await c.write(Array.from({ length: 3000 }, (_, i) => `${text}, line ${i + 1}\n`).join(""));
+    await c.end(code);
+  }
+  const p = await openPage(browser, server.page("again", "id=c"));
+  const { page } = p;
+  await row(page, "second run, line 1");
+  await page.getByLabel("Run", { exact: true }).focus();
+  await page.locator("select[aria-label=Run] option", { hasText: "exit 4" }).waitFor({ state: "attached" });
+  await page.getByLabel("Run", { exact: true }).selectOption({ index: 1 });
+  await row(page, "first run, line 1");
+  await page.locator(".badge", { hasText: "exit 4" }).waitFor();
+  await page.getByText("This is an earlier run").waitFor();
+  await page.locator(".log").focus();
+  await page.keyboard.press("End");
+  await row(page, "first run, line 3000");
+  await page.getByLabel("Search the log").fill("line 2999");
+  await page.locator(".hits", { hasText: "1 hit" }).waitFor();
+  await page.getByLabel("Search the log").press("Enter");
+  await page.locator(".row.current", { hasText: "first run, line 2999" }).waitFor();
+  await page.getByLabel("Search the log").press("Escape");
+  assert.equal(await copyAll(page), Array.from({ length: 3000 }, (_, i) => `first run, line ${i + 1}\n`).join(""));
+  await page.getByRole("button", { name: "Show the latest" }).click();
+  await row(page, "second run, line 1");
+  await done(p);
+});
+
+test("of a log whose end alone was fetched, the rest is there when it is looked at", async () => {
+  const text = (id: string) => Array.from({ length: 5000 }, (_, i) => `${id}, line ${i + 1}\n`).join("");
+  await Promise.all(
+    Array.from({ length: 24 }, async (_, i) => {
+      const c = new Producer(server, "many", `m-${i}`);
+      await c.write(text(`m-${i}`));
+      await c.end(0);
+    }),
+  );
+  const p = await openPage(browser, server.page("many", "all=1&view=grid"));
+  const { page } = p;
+  await page.locator(".tile", { hasText: "m-7, line 5000" }).waitFor();
+  await page.locator(".tile", { hasText: "m-7, line 5000" }).click();
+  await row(page, "m-7, line 1");
+  await page.locator("a.line[data-line='1']").waitFor();
+  await page.keyboard.press("g");
+  await page.keyboard.type("2500");
+  await page.keyboard.press("Enter");
+  await page.locator(".row.chosen", { hasText: "m-7, line 2500" }).waitFor();
+  assert.equal(await page.locator(".row.chosen .line").textContent(), "2500");
+  assert.equal(await copyAll(page), text("m-7"));
+  await done(p);
+});
+
+test("what the client dropped is said where it is missing", async () => {
+  const c = new Producer(server, "dropped", "c");
+  await c.write("before\n");
+  await c.lose(7, 4_200_000);
+  await c.write("after\n");
+  await c.end(0);
+  const p = await openPage(browser, server.page("dropped", "id=c"));
+  await row(p.page, "after");
+  const got = await rows(p.page);
+  assert.equal(got.length, 3);
+  assert.match(got[1]!, /4\.2 MB.*dropped by the client/);
+  await p.page.locator("a.line[data-line='2']").waitFor();
+  await done(p);
+});
+
+test("an expired token is explained, and what was read stays", async () => {
+  const c = new Producer(server, "expires", "c");
+  await c.write("still here\n");
+  const p = await openPage(browser, `${server.url}/tasks/expires/?accessToken=${server.token("4 seconds")}&id=c`);
+  await row(p.page, "still here");
+  await p.page.getByText("The access token has expired").waitFor({ timeout: 20_000 });
+  assert.deepEqual(await rows(p.page), ["still here"]);
+  await p.page.reload();
+  await p.page.getByRole("heading", { name: "The access token has expired" }).waitFor();
+  await c.end(0);
+  await done(p);
+});
+
 test("the list of tasks: live, filtered, sorted, clean for screen readers", async () => {
   const p = await openPage(browser, `${server.url}/?accessToken=${server.browserToken}`);
   const { page } = p;
