@@ -96,6 +96,20 @@ func (b *Bus) Take(ctx context.Context, owner string, run frame.Run) (*Appender,
 		return nil, fmt.Errorf("take %s: %w", run.Key, err)
 	}
 	a.start()
+	// What was announced before we listened is looked for once: the run may have been taken or deleted again already.
+	st, err := b.readState(ctx, a.path)
+	switch {
+	case err != nil:
+		a.cancel()
+		return nil, fmt.Errorf("take %s: %w", run.Key, err)
+	case st.deleted():
+		a.fail(ErrDeleted)
+	case st.run != nil && st.run.Epoch > a.pos.epoch:
+		a.fail(ErrTaken)
+	}
+	if err := a.Err(); err != nil {
+		return nil, fmt.Errorf("take %s: %w", run.Key, err)
+	}
 	return a, nil
 }
 

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"google.golang.org/protobuf/proto"
 
 	"tasktracer/pkg/frame"
+	pb "tasktracer/proto/tasktracer/v1"
 )
 
 // JanitorConfig are the limits that are kept in fairness, before the stream's own, which take from whoever is oldest, are reached.
@@ -66,11 +68,12 @@ func (b *Bus) Janitor(ctx context.Context, cfg JanitorConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	j := &janitor{b: b, cfg: cfg, me: b.beats.who() + "-" + newID(), runs: map[string]*kept{}, markers: map[string]marker{}}
+	j := &janitor{b: b, cfg: cfg, me: b.beats.who() + "-" + newID(), runs: map[string]*kept{}, markers: map[string]marker{}, expires: map[string]time.Time{}}
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	synced, ended := make(chan struct{}), make(chan error, 1)
+	synced, ended := make(chan struct{}), make(chan error, 2)
 	go func() { ended <- b.watchBucket(wctx, stateBucket, prefixState, j.changed, func() { close(synced) }) }()
+	go func() { ended <- b.watchBucket(wctx, revokeBucket, "", j.revoked, nil) }()
 	select {
 	case <-synced:
 	case err := <-ended:
@@ -87,7 +90,7 @@ func (b *Bus) Janitor(ctx context.Context, cfg JanitorConfig) error {
 		}
 		select {
 		case <-ctx.Done():
-			return <-ended
+			return errors.Join(<-ended, <-ended)
 		case err := <-ended:
 			return err
 		case <-tick.C:
@@ -107,6 +110,7 @@ type janitor struct {
 	mu      sync.Mutex
 	runs    map[string]*kept // by path
 	markers map[string]marker
+	expires map[string]time.Time // revocations, by key
 }
 
 // kept is a run that the log holds something of.
@@ -152,6 +156,18 @@ func (j *janitor) changed(v watched) {
 		j.runs[v.path] = k
 	}
 	k.run = *e.run
+}
+
+// revoked remembers when a revocation is needed no longer: when the token would have expired anyhow.
+func (j *janitor) revoked(v watched) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.expires, v.path)
+	var r pb.Revocation
+	if v.header.Get(hdrKVOp) != "" || proto.Unmarshal(v.data, &r) != nil || r.ExpiresAt == 0 {
+		return // swept, not ours to judge, or for good
+	}
+	j.expires[v.path] = time.Unix(r.ExpiresAt, 0)
 }
 
 // leads tells whether this process is the one that sweeps. The lease is rewritten every round; somebody else's counts as long as this process sees it change.
@@ -214,6 +230,7 @@ func (j *janitor) round(ctx context.Context) error {
 		j.sweepNamespaces(ctx, &left),
 		j.sweepLog(ctx, info, &left),
 		j.sweepMarkers(ctx, &left),
+		j.sweepRevoked(ctx, &left),
 	)
 }
 
@@ -452,6 +469,31 @@ func (j *janitor) sweepMarkers(ctx context.Context, left *int) error {
 		}
 		j.mu.Lock()
 		delete(j.markers, p)
+		j.mu.Unlock()
+	}
+	return nil
+}
+
+// revokedMargin is how long a revocation outlives its token: clocks differ.
+const revokedMargin = time.Hour
+
+// sweepRevoked removes revocations of tokens that have expired.
+func (j *janitor) sweepRevoked(ctx context.Context, left *int) error {
+	var old []string
+	j.mu.Lock()
+	for p, at := range j.expires {
+		if time.Since(at) > revokedMargin && *left > 0 {
+			*left--
+			old = append(old, p)
+		}
+	}
+	j.mu.Unlock()
+	for _, p := range old {
+		if err := j.b.purge(ctx, revokeStream, prefixKV+revokeBucket+"."+p, 0); err != nil {
+			return fmt.Errorf("remove a revocation: %w", err)
+		}
+		j.mu.Lock()
+		delete(j.expires, p)
 		j.mu.Unlock()
 	}
 	return nil

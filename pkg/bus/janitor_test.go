@@ -104,7 +104,7 @@ func TestJanitorCutsALongRunAndItGoesOn(t *testing.T) {
 	sync_(t, a)
 	sweep(t, b, JanitorConfig{RunBytes: 2_000_000})
 	var h *history
-	eventually(t, "the beginning is cut", func() bool { h = read(t, b, run.Key, 0, 0); return len(h.gone) == 1 })
+	eventually(t, "the beginning is cut", func() bool { h = read(t, b, run.Key, 0, 0); return len(h.gone) == 1 && h.gone[0].From == 1 })
 	if n := len(h.output()); n < 1_300_000 || n > 2_000_000 {
 		t.Errorf("%d bytes are left, want about 70 %% of 2,000,000", n)
 	}
@@ -187,5 +187,24 @@ func TestEvictedRunComesBack(t *testing.T) {
 	h := read(t, b, run.Key, 0, 0)
 	if h.output() != "late" || len(h.gone) != 1 || h.gone[0].To != 4 {
 		t.Errorf("read gives %q, gone %v, want a gap up to 4 and then late", h.output(), h.gone)
+	}
+}
+
+func TestJanitorSweepsExpiredRevocations(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	for jti, exp := range map[string]time.Time{"old": time.Now().Add(-2 * revokedMargin), "valid": time.Now().Add(time.Hour), "forever": {}} {
+		if err := b.Revoke(deadline(t), jti, exp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(t, b, JanitorConfig{})
+	left := func(jti string) bool {
+		m, err := b.lastMessage(deadline(t), revokeStream, prefixKV+revokeBucket+"."+jti)
+		return err == nil && m != nil
+	}
+	eventually(t, "the old one is swept", func() bool { return !left("old") })
+	if !left("valid") || !left("forever") {
+		t.Error("a revocation that is needed was swept")
 	}
 }

@@ -48,7 +48,17 @@ func (o *owned) listen(ctx context.Context) error {
 		return fmt.Errorf("subscribe to states: %w", err)
 	}
 	o.sub = sub
+	o.b.live.onReconnect(o.touchAll)
 	return nil
+}
+
+// touchAll has every state written again, and thereby looked at: what was announced while the connection was cut was not heard.
+func (o *owned) touchAll() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range o.runs {
+		a.touch()
+	}
 }
 
 func (o *owned) changed(m *nats.Msg) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+
+	"tasktracer/pkg/bus"
 )
 
 // Config is what an operator may set.
@@ -17,6 +19,8 @@ type Config struct {
 	StopGrace time.Duration
 	// MaxRuns is how many clients this process serves at a time; more are told to come back. Each may hold 1 MiB that is not stored yet.
 	MaxRuns int
+	// Keep are the limits by which old output leaves the log.
+	Keep bus.JanitorConfig
 }
 
 // DefaultConfig is what holds where nothing is set.
@@ -30,6 +34,7 @@ func (c *Config) Register(fs *flag.FlagSet) {
 	fs.DurationVar(&c.Grace, "lost-after", c.Grace, "how long a client that can resume may stay away before its run is called lost")
 	fs.DurationVar(&c.StopGrace, "ingest-stop-grace", c.StopGrace, "how long a stopping ingest waits for the log to take what clients have sent")
 	fs.IntVar(&c.MaxRuns, "ingest-max-runs", c.MaxRuns, "`clients` served at a time; more are told to come back")
+	c.Keep.Register(fs)
 }
 
 // Validate names the first flag whose value cannot be used.
@@ -46,5 +51,5 @@ func (c *Config) Validate() error {
 	case c.MaxRuns < 1:
 		return fmt.Errorf("-ingest-max-runs: %d is less than 1", c.MaxRuns)
 	}
-	return nil
+	return c.Keep.Validate()
 }

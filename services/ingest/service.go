@@ -82,6 +82,7 @@ func (s *Service) housekeep(ctx context.Context) error {
 	defer cancel()
 	jobs := []func(context.Context) error{
 		func(ctx context.Context) error { return s.deps.Bus.Settle(ctx, s.deps.Processes, s.cfg.Grace) },
+		func(ctx context.Context) error { return s.deps.Bus.Janitor(ctx, s.cfg.Keep) },
 	}
 	ended := make(chan error, len(jobs))
 	for _, job := range jobs {
