@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -43,6 +44,9 @@ func dial(ctx context.Context, cfg *Config, what string) (*link, error) {
 		if l.nc, err = nats.Connect(cfg.URL, opts...); err == nil {
 			return l, nil
 		}
+		if wait == reconnectWait {
+			cfg.Log.Warn("NATS does not let us in yet", "connection", what, "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			l.cut()
@@ -53,6 +57,14 @@ func dial(ctx context.Context, cfg *Config, what string) (*link, error) {
 }
 
 func options(cfg *Config, what string) ([]nats.Option, error) {
+	for _, f := range []struct{ flag, path string }{{"-nats-creds", cfg.CredsFile}, {"-nats-ca", cfg.CAFile}, {"-nats-cert", cfg.CertFile}, {"-nats-key", cfg.KeyFile}} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.Stat(f.path); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.flag, err) // a file that is not there will not come by waiting
+		}
+	}
 	o := []nats.Option{
 		nats.Name(cfg.Name + " " + what),
 		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),

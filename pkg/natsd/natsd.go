@@ -26,6 +26,8 @@ type Config struct {
 	Listen string
 	// Cluster joins servers to one cluster; nil for a server by itself. Tests use it.
 	Cluster *Cluster
+	// ConfigFile is a nats-server configuration for what is not here: accounts, TLS. What is given here goes before it. Tests use it.
+	ConfigFile string
 	// Log gets the server's warnings and errors; nil: discarded.
 	Log *slog.Logger
 }
@@ -82,11 +84,15 @@ func options(cfg Config) (*server.Options, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("embedded NATS: no data directory given")
 	}
-	o := &server.Options{
-		ServerName: "tasktracer", StoreDir: cfg.Dir, JetStream: true, DontListen: true,
-		NoSigs: true, NoLog: true, MaxPayload: maxPayload, MaxPending: maxPending,
-		SyncInterval: cfg.SyncInterval, SyncAlways: cfg.SyncAlways,
+	o := &server.Options{}
+	if cfg.ConfigFile != "" {
+		if err := o.ProcessConfigFile(cfg.ConfigFile); err != nil {
+			return nil, fmt.Errorf("embedded NATS: %w", err)
+		}
 	}
+	o.ServerName, o.StoreDir, o.JetStream, o.DontListen = "tasktracer", cfg.Dir, true, true
+	o.NoSigs, o.NoLog, o.MaxPayload, o.MaxPending = true, true, maxPayload, maxPending
+	o.SyncInterval, o.SyncAlways = cfg.SyncInterval, cfg.SyncAlways
 	if o.SyncInterval == 0 {
 		o.SyncInterval = time.Second
 	}

@@ -1,0 +1,174 @@
+package bus
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"tasktracer/pkg/natsd"
+)
+
+func TestConfigFlags(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"", ""},
+		{"-nats nats://a:1,nats://b:2 -log-max-age 24h -log-max-bytes 1000000 -log-replicas 3 -run-window 1 -history-readers 2", ""},
+		{"-log-max-age 1ms", "-log-max-age"},
+		{"-log-max-bytes -1", "-log-max-bytes"},
+		{"-log-replicas 9", "-log-replicas"},
+		{"-run-window -1", "-run-window"},
+		{"-history-readers -1", "-history-readers"},
+		{"-nats-cert a", "-nats-cert"},
+		{"-nats-nkey a -nats-creds b", "-nats-nkey"},
+		{"-nats-inbox-prefix a.>", "-nats-inbox-prefix"},
+	} {
+		var c Config
+		fs := flag.NewFlagSet("x", flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		c.Register(fs)
+		if err := fs.Parse(strings.Fields(tc.args)); err != nil {
+			t.Fatal(err)
+		}
+		err := c.Validate()
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q: Validate = %v, want it to name %q", tc.args, err, tc.want)
+		}
+	}
+	var j JanitorConfig
+	fs := flag.NewFlagSet("x", flag.ContinueOnError)
+	j.Register(fs)
+	if err := fs.Parse([]string{"-run-max-bytes", "5"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Validate(); err == nil || !strings.Contains(err.Error(), "-run-max-bytes") {
+		t.Errorf("Validate = %v, want it to name -run-max-bytes", err)
+	}
+	if _, err := Open(deadline(t), Config{}); err == nil || !strings.Contains(err.Error(), "-nats") {
+		t.Errorf("Open without an address = %v", err)
+	}
+}
+
+// pki makes a certificate authority, and a certificate for 127.0.0.1 that is good for servers and clients.
+func pki(t *testing.T, dir string) (ca, cert, key string) {
+	t.Helper()
+	write := func(name, kind string, der []byte) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	sign := func(tmpl, parent *x509.Certificate, pub any, by *ecdsa.PrivateKey) []byte {
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	newKey := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	caKey, leafKey := newKey(), newKey()
+	from, to := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	caTmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: from, NotAfter: to, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write("ca.pem", "CERTIFICATE", sign(caTmpl, caTmpl, &caKey.PublicKey, caKey)),
+		write("leaf.pem", "CERTIFICATE", sign(leaf, caTmpl, &leafKey.PublicKey, caKey)), write("leaf.key", "PRIVATE KEY", keyDER)
+}
+
+// How we are known to NATS: each way works, and a wrong secret does not.
+func TestConnectionSecurity(t *testing.T) {
+	dir := t.TempDir()
+	ca, cert, key := pki(t, dir)
+	kp, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := kp.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := kp.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seedFile := filepath.Join(dir, "seed")
+	if err := os.WriteFile(seedFile, seed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, server string
+		right, wrong func(*Config)
+	}{
+		{"user and password", `authorization { user: u, password: p }`, func(c *Config) { c.User, c.Password = "u", "p" }, func(c *Config) { c.User, c.Password = "u", "x" }},
+		{"token", `authorization { token: s3cret }`, func(c *Config) { c.Token = "s3cret" }, func(c *Config) { c.Token = "other" }},
+		{"nkey, and an inbox prefix", fmt.Sprintf(`authorization { users: [ { nkey: %s, permissions: { publish: ">", subscribe: ["_INBOX_ours.>", "tt.>"] } } ] }`, pub),
+			func(c *Config) { c.NkeyFile, c.InboxPrefix = seedFile, "_INBOX_ours" }, func(*Config) {}},
+		{"TLS, both sides verified", fmt.Sprintf(`tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }`, cert, key, ca),
+			func(c *Config) { c.CAFile, c.CertFile, c.KeyFile = ca, cert, key }, func(c *Config) { c.CAFile = ca }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "nats.conf")
+			if err := os.WriteFile(file, []byte(tc.server), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := startServer(t, natsd.Config{Listen: "127.0.0.1:0", ConfigFile: file})
+			url := func(c *Config) { c.URL = strings.Replace(s.ClientURL(), "tls:", "nats:", 1) }
+			b := open(t, nil, url, tc.right)
+			a := take(t, b, "ing-1", newRun(t))
+			submit(t, a, out(1, "x"))
+			sync_(t, a)
+			checkLog(t, b, a.run.Key, "x")
+			ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
+			defer cancel()
+			c := Config{Name: "wrong"}
+			url(&c)
+			tc.wrong(&c)
+			if b, err := Open(ctx, c); err == nil {
+				b.Close()
+				t.Error("a wrong secret was let in")
+			}
+		})
+	}
+	none := filepath.Join(dir, "none")
+	for flag, change := range map[string]func(*Config){
+		"-nats-nkey":  func(c *Config) { c.NkeyFile = none },
+		"-nats-ca":    func(c *Config) { c.CAFile = none },
+		"-nats-cert":  func(c *Config) { c.CertFile, c.KeyFile = none, key },
+		"-nats-creds": func(c *Config) { c.CredsFile = none },
+	} {
+		c := Config{URL: "nats://127.0.0.1:1"}
+		change(&c)
+		if _, err := Open(deadline(t), c); err == nil || !strings.Contains(err.Error(), flag) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Open with a file that is not there = %v, want it to name %s at once", err, flag)
+		}
+	}
+}
