@@ -134,7 +134,7 @@ func (c *Conn) end(reason string) {
 	}
 	c.closed, c.reason = true, reason
 	c.lingering = reason == ReasonServerDisconnect && c.connected
-	sock, writing, lingering := c.sock, c.out.writing, c.lingering
+	sock, lingering := c.sock, c.lingering
 	c.out.drop()
 	for id, ch := range c.acks {
 		close(ch)
@@ -147,18 +147,22 @@ func (c *Conn) end(reason string) {
 	c.cancel()
 	c.srv.metrics.closed(reason)
 	c.srv.log.Debug("connection closed", "conn", c.id, "remote", c.remote, "reason", reason)
-	go c.finish(sock, writing, lingering)
+	go c.finish(sock, lingering)
 }
 
 // finish lets go of the transport, waits for the handler, and tells the caller.
-func (c *Conn) finish(sock *socket, writing, lingering bool) {
+func (c *Conn) finish(sock *socket, lingering bool) {
 	defer c.srv.live.Done()
-	switch {
-	case lingering:
+	gone := make(chan struct{})
+	if lingering {
 		// The client goes by itself when it reads the goodbye. Hanging up first would race with that, and with what it is just sending.
-		time.AfterFunc(c.srv.cfg.Linger, func() { c.hangUp(sock, false) })
-	default:
-		c.hangUp(sock, writing)
+		close(gone)
+		time.AfterFunc(c.srv.cfg.Linger, func() { c.hangUp(sock) })
+	} else {
+		go func() {
+			defer close(gone)
+			c.hangUp(sock)
+		}()
 	}
 	c.recv.Lock()
 	c.partial = nil
@@ -171,26 +175,54 @@ func (c *Conn) finish(sock *socket, writing, lingering bool) {
 	if fn != nil {
 		c.guard(func() { fn(reason) })
 	}
+	<-gone
 }
 
 // hangUp ends the transport and forgets the session.
-func (c *Conn) hangUp(sock *socket, writing bool) {
+func (c *Conn) hangUp(sock *socket) {
 	c.mu.Lock()
 	c.lingering = false
 	untold := sock == nil && !c.answering // a waiting polling request hears of it, a later one will
 	c.wakePoll()
 	c.mu.Unlock()
-	switch {
-	case untold:
+	if untold {
 		time.AfterFunc(c.srv.cfg.Linger, func() { c.srv.forget(c) })
 		return
-	case sock == nil:
-	case writing:
-		sock.kill()
-	default:
-		sock.hangUp(closeCode(c.reason), c.srv.cfg.Linger)
 	}
 	c.srv.forget(c)
+	switch {
+	case sock == nil:
+	case c.writerDone(c.srv.cfg.Linger):
+		sock.hangUp(closeCode(c.reason), c.srv.cfg.Linger)
+	default:
+		sock.kill()
+	}
+}
+
+// writerDone waits until no write is under way, for so long.
+func (c *Conn) writerDone(limit time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.out.writing {
+		return true
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for c.out.writing {
+		changed := c.out.wait()
+		c.mu.Unlock()
+		late := false
+		select {
+		case <-changed:
+		case <-timer.C:
+			late = true
+		}
+		c.mu.Lock()
+		if late {
+			return !c.out.writing
+		}
+	}
+	return true
 }
 
 // closeCode gives the WebSocket close code for a reason.

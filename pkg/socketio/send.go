@@ -187,9 +187,10 @@ func (c *Conn) writeFailed(err error) {
 	if isTimeout(err) {
 		reason = ReasonWriteTimeout
 	}
-	c.end(reason)
+	c.end(reason) // before the reading goroutine sees the end, and gives it another reason
+	c.sock.kill()
 	c.mu.Lock()
 	c.out.writing = false
+	c.out.wakeAll()
 	c.mu.Unlock()
-	c.sock.kill()
 }
