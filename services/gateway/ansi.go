@@ -17,7 +17,19 @@ const (
 
 // strip gives p without what is taken out, in dst, which may be p[:0].
 func (s *stripper) strip(dst, p []byte) []byte {
-	for _, c := range p {
+	for len(p) > 0 {
+		if s.state == ground { // nearly always, so by the run and not by the byte
+			n := 0
+			for n < len(p) && printable(p[n]) {
+				n++
+			}
+			if dst = append(dst, p[:n]...); n == len(p) {
+				break
+			}
+			p = p[n:]
+		}
+		c := p[0]
+		p = p[1:]
 		if c == '\n' {
 			s.state = ground
 			dst = append(dst, c)
@@ -25,11 +37,8 @@ func (s *stripper) strip(dst, p []byte) []byte {
 		}
 		switch s.state {
 		case ground:
-			switch {
-			case c == 0x1b:
+			if c == 0x1b {
 				s.state = escape
-			case c >= ' ' && c != 0x7f, c == '\t':
-				dst = append(dst, c)
 			}
 		case escape:
 			s.state = afterEscape(c)
@@ -57,6 +66,8 @@ func (s *stripper) strip(dst, p []byte) []byte {
 	}
 	return dst
 }
+
+func printable(c byte) bool { return c >= ' ' && c != 0x7f || c == '\t' || c == '\n' }
 
 func afterEscape(c byte) stripState {
 	switch {

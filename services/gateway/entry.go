@@ -15,10 +15,15 @@ type entry struct {
 	chunk *frame.Chunk
 	// gone, in place of a chunk, is what retention took.
 	gone *bus.Gone
+	// then is set on the first chunk of a read that stopped at its bound: where the next one goes on.
+	then *chunkThen
 
 	mu    sync.Mutex
 	forms []form
 }
+
+// chunkThen is a place in a run: a seq and, as a hint, the stream sequence before it.
+type chunkThen struct{ seq, place uint64 }
 
 // form is one encoding of an entry.
 type form struct {

@@ -93,7 +93,7 @@ func TestSlowViewerGetsEveryByteAndMemoryStaysBounded(t *testing.T) {
 	want := w.stream(48 << 20)
 	grown := heap() - before
 	// The feed's ring, the cache, one pump's hands and the sockets' buffers; the log itself is in files.
-	if most := int64(24 << 20); grown > most {
+	if most := int64(8 << 20); grown > most {
 		t.Errorf("a stalled viewer of 48 MiB cost %d bytes of memory, want at most %d", grown, most)
 	}
 	if n := value(t, g.s.m.ringBytes); n > 1<<20 {
@@ -110,11 +110,29 @@ func TestSlowViewerGetsEveryByteAndMemoryStaysBounded(t *testing.T) {
 	}
 }
 
-func heap() int64 {
+// heap is what is in use, by the heap profile, but for the embedded server, which has caches of its own.
+func heap() (n int64) {
 	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	runtime.GC() // the profile is of the cycle before the last one
+	records := make([]runtime.MemProfileRecord, 10_000)
+	count, ok := runtime.MemProfile(records, false)
+	if !ok {
+		return -1
+	}
+next:
+	for i := range records[:count] {
+		frames := runtime.CallersFrames(records[i].Stack())
+		for f, more := frames.Next(); ; f, more = frames.Next() {
+			if strings.Contains(f.Function, "nats-server") {
+				continue next
+			}
+			if !more {
+				break
+			}
+		}
+		n += records[i].InUseBytes()
+	}
+	return n
 }
 
 func TestCursorGoesOnAtAnotherGateway(t *testing.T) {

@@ -22,7 +22,7 @@ type backlog struct {
 	recent  *list.List // of *entry, the last used one first
 	byPlace map[chunkPlace]*list.Element
 	bytes   int
-	flights map[chunkPlace]*flight
+	flights map[chunkPlace]*flight // those that may be joined
 	wg      sync.WaitGroup
 }
 
@@ -45,6 +45,9 @@ type flight struct {
 // windowBytes is how much one read brings at most, beside the chunk that goes beyond it.
 const windowBytes = 1 << 20
 
+// maxPrefetch is with how many reads under way none is begun for later.
+const maxPrefetch = 8
+
 var errEnough = errors.New("enough was read")
 
 func newBacklog(ctx context.Context, b *bus.Bus, limit int, m *Metrics) *backlog {
@@ -55,8 +58,29 @@ func newBacklog(ctx context.Context, b *bus.Bus, limit int, m *Metrics) *backlog
 
 // from gives chunks of a run, in order, the first of which holds seq, or tells that it is gone; none if seq is not stored yet.
 // hint is a stream sequence to begin looking at. It waits as long as NATS is away. Errors: bus.ErrDeleted, ctx's, and of chunks that cannot be read.
+//
+// Who begins with a window has the next one fetched meanwhile, so that a fast viewer need not wait for each.
 func (h *backlog) from(ctx context.Context, key frame.Key, seq, hint uint64) ([]*entry, error) {
-	at := chunkPlace{key, seq}
+	got, err := h.fetch(ctx, chunkPlace{key, seq}, hint)
+	for _, e := range got {
+		if e.then != nil {
+			h.prefetch(key, e.then)
+		}
+	}
+	return got, err
+}
+
+// prefetch begins to read what will be wanted next, if there is room to keep it until then.
+func (h *backlog) prefetch(key frame.Key, t *chunkThen) {
+	at := chunkPlace{key, t.seq}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.limit >= 4*4*windowBytes && h.byPlace[at] == nil && h.flights[at] == nil && len(h.flights) < maxPrefetch && h.ctx.Err() == nil {
+		h.begin(at, t.place)
+	}
+}
+
+func (h *backlog) fetch(ctx context.Context, at chunkPlace, hint uint64) ([]*entry, error) {
 	h.mu.Lock()
 	if got := h.cached(at); len(got) > 0 {
 		h.mu.Unlock()
@@ -76,8 +100,9 @@ func (h *backlog) from(ctx context.Context, key frame.Key, seq, hint uint64) ([]
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if fl.waiters--; fl.waiters == 0 {
+	if fl.waiters--; fl.waiters == 0 && h.flights[at] == fl {
 		fl.cancel()
+		delete(h.flights, at) // nobody is to join it any more
 	}
 	return nil, ctx.Err()
 }
@@ -109,7 +134,9 @@ func (h *backlog) begin(at chunkPlace, hint uint64) *flight {
 		entries, err := h.read(ctx, at.key, at.first-1, hint)
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(h.flights, at)
+		if h.flights[at] == fl {
+			delete(h.flights, at)
+		}
 		if fl.dropped {
 			entries, err = nil, bus.ErrDeleted
 		}
@@ -135,7 +162,10 @@ func (h *backlog) read(ctx context.Context, key frame.Key, after, hint uint64) (
 		got = append(got, &entry{key: key, gone: &g})
 		return nil
 	})
-	if errors.Is(err, errEnough) || len(got) > 0 {
+	if last := len(got) - 1; errors.Is(err, errEnough) {
+		got[0].then = &chunkThen{got[last].next(), got[last].place}
+	}
+	if len(got) > 0 {
 		err = nil // what came is in order; an error shows again behind it
 	}
 	return got, err

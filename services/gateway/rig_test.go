@@ -37,12 +37,16 @@ type rig struct {
 	bus  *bus.Bus // of the side that writes
 	keys *auth.Keyring
 	log  *slog.Logger
+	ctx  context.Context // of the writers
 	conf []func(*bus.Config)
 }
 
 func newRig(t testing.TB, change ...func(*bus.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, conf: change, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	var cancel context.CancelFunc
+	r.ctx, cancel = context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel)
 	nats, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +246,7 @@ func (w *writer) records(recs ...frame.Record) {
 		w.src++
 		recs[i].Src, recs[i].At = w.src, 1000+int64(w.src)
 	}
-	if err := w.a.Submit(within(w.r.t), recs...); err != nil {
+	if err := w.a.Submit(w.r.ctx, recs...); err != nil {
 		w.r.t.Fatal(err)
 	}
 }
@@ -262,7 +266,7 @@ func (w *writer) err(text string) *writer {
 // sync waits until all is durable.
 func (w *writer) sync() *writer {
 	w.r.t.Helper()
-	if err := w.a.Sync(within(w.r.t)); err != nil {
+	if err := w.a.Sync(w.r.ctx); err != nil {
 		w.r.t.Fatal(err)
 	}
 	return w
