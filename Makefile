@@ -16,7 +16,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-page release chromium tools clean
+.PHONY: help chaos run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-page release chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

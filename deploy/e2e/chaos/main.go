@@ -157,13 +157,13 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 	}
 	say("everything runs")
 	m := &monkey{w: w, crowd: crowd, log: say, rng: mathrand.New(mathrand.NewPCG(cfg.Seed, 2))}
-	did, err := m.run(ctx, deeds)
-	if err != nil {
-		return err
+	did, monkeyErr := m.run(ctx, deeds)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	say("the monkey has gone; waiting for the rest")
 	all, waitErr := settle(ctx, cfg, commands, crowd)
-	return report(cfg, crowd, commands, all, did, waitErr, time.Since(begun))
+	return report(cfg, crowd, commands, all, did, errors.Join(monkeyErr, waitErr), time.Since(begun))
 }
 
 // plan decides what is written: a pulse, trickles, bursts and floods, spread over the time that the monkey is at work.

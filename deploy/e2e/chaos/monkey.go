@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -109,12 +111,11 @@ func (m *monkey) run(ctx context.Context, deeds []deed) ([]done, error) {
 			go func() { failed <- back() }()
 		}
 	}
+	var errs []error
 	for range pending {
-		if err := <-failed; err != nil {
-			return did, err
-		}
+		errs = append(errs, <-failed)
 	}
-	return did, nil
+	return did, errors.Join(errs...)
 }
 
 // do does one deed; back undoes it when its time has come.
@@ -144,9 +145,34 @@ func (m *monkey) do(ctx context.Context, d deed, note *string) (back func() erro
 			return nil
 		}
 	}
+	if !m.intact(ctx, d) {
+		*note = "left out: the role was not whole again in time"
+		return nil
+	}
 	n := m.pick(d)
 	*note = n.name
 	return m.strike(ctx, n, d)
+}
+
+// intact waits until no process of the role is away: on a busy machine a start may take longer than the schedule thinks.
+func (m *monkey) intact(ctx context.Context, d deed) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	role := strings.TrimSuffix(strings.TrimSuffix(d.Target, "-leader"), "-follower")
+	for {
+		whole := true
+		for _, n := range m.w.of(role) {
+			whole = whole && !n.isAway()
+		}
+		if whole {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func (m *monkey) pick(d deed) *node {
@@ -171,10 +197,12 @@ func (m *monkey) pick(d deed) *node {
 func (m *monkey) strike(ctx context.Context, n *node, d deed) (back func() error) {
 	p := n.process()
 	until := time.Now().Add(d.For)
+	n.setAway(true)
 	switch d.Kind {
 	case "stop":
 		_ = p.Signal(syscall.SIGSTOP)
 		return func() error {
+			defer n.setAway(false)
 			time.Sleep(time.Until(until))
 			return p.Signal(syscall.SIGCONT)
 		}
@@ -184,7 +212,7 @@ func (m *monkey) strike(ctx context.Context, n *node, d deed) (back func() error
 			wctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 			defer cancel()
 			if code, err := p.Wait(wctx); err != nil || code != 0 && n.role != "nats" && code != 143 {
-				return fmt.Errorf("%s after SIGTERM: exit %d, %w\n%s", n.name, code, err, p.Tail(20))
+				return fmt.Errorf("%s after SIGTERM: exit %d, %v\n%s", n.name, code, err, p.Tail(20))
 			}
 			return m.again(ctx, n, until)
 		}
@@ -194,6 +222,7 @@ func (m *monkey) strike(ctx context.Context, n *node, d deed) (back func() error
 }
 
 func (m *monkey) again(ctx context.Context, n *node, when time.Time) error {
+	defer n.setAway(false)
 	time.Sleep(time.Until(when))
 	uctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()

@@ -113,7 +113,7 @@ func (v *viewer) disturb(kind, from string, d time.Duration) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		arg := map[string]any{"from": []string{from}}
+		arg := map[string]any{"from": []string{from}, "batch": true}
 		_ = c.Emit(ctx, "detach", arg) // the connection may have ended
 		time.Sleep(d)
 		_ = c.Emit(ctx, "attach", arg)

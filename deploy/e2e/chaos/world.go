@@ -20,8 +20,21 @@ type node struct {
 	name, role string
 	start      func(ctx context.Context) (*stage.Process, error)
 
-	mu sync.Mutex
-	p  *stage.Process
+	mu   sync.Mutex
+	p    *stage.Process
+	away bool // struck, and not back yet
+}
+
+func (n *node) setAway(away bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away = away
+}
+
+func (n *node) isAway() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.away
 }
 
 func (n *node) up(ctx context.Context) error {

@@ -93,7 +93,7 @@ class Viewer {
     this.socket.emit('detach', { from: [from] });
     this.last = 0;
     const s = this.socket;
-    setTimeout(() => s === this.socket && s.emit('attach', { from: [from] }), ms);
+    setTimeout(() => s === this.socket && s.emit('attach', this.v2 ? { from: [from], batch: true } : { from: [from] }), ms);
   }
   status() {
     const runs = [];
