@@ -371,3 +371,36 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// sleepy is a requester whose first replicas never answer.
+type sleepy struct {
+	*service
+	silent int
+}
+
+func (s *sleepy) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	if s.silent > 0 {
+		s.silent--
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.service.Request(ctx, subject, data)
+}
+
+func TestRemoteAsksAnotherReplica(t *testing.T) {
+	s := &sleepy{service: &service{ring: ring(t)}, silent: 2}
+	token, _, err := s.ring.Sign(Claims{Type: Client, Namespace: "n"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := NewRemote(s).Verify(t.Context(), token, Client); err != nil || c.Namespace != "n" {
+		t.Errorf("Verify with two replicas that say nothing = %+v, %v", c, err)
+	}
+	s.silent = 100
+	if _, err := NewRemote(s).Verify(t.Context(), token, Client); err == nil || Code(err) != "" {
+		t.Errorf("Verify when nobody answers = %v, want an error that is no verdict", err)
+	}
+	if asked := 100 - s.silent; asked != maxAttempts {
+		t.Errorf("%d replicas were asked, want %d", asked, maxAttempts)
+	}
+}

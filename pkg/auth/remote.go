@@ -23,6 +23,9 @@ const (
 const (
 	// verdictLife bounds how long a verdict is used again; a revocation drops it at once.
 	verdictLife = 10 * time.Second
+	// attemptWithin is how long one replica may take to answer, maxAttempts how many are asked.
+	attemptWithin = 500 * time.Millisecond
+	maxAttempts   = 8
 	// maxVerdicts and maxRevoked bound the memory; when full, any one entry makes room. A forgotten verdict costs one more request,
 	// and a forgotten revocation nothing, for the service remembers all of them.
 	maxVerdicts = 10_000
@@ -90,7 +93,7 @@ func (v *Remote) ask(ctx context.Context, token string, want Type) (Claims, erro
 	if err != nil {
 		return Claims{}, ErrInvalid // not valid UTF-8: no token is
 	}
-	data, err := v.requester.Request(ctx, SubjectVerify, req)
+	data, err := v.request(ctx, SubjectVerify, req)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -109,6 +112,20 @@ func (v *Remote) ask(ctx context.Context, token string, want Type) (Claims, erro
 		return Claims{}, fmt.Errorf("token service answered with type %q, asked for %q", c.Type, want)
 	}
 	return c, nil
+}
+
+// request asks a replica, and another one when the first does not answer in time: it may have died, or been stopped, with the question in hand.
+// Asking twice does no harm.
+func (v *Remote) request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	for tries := 1; ; tries++ {
+		attempt, cancel := context.WithTimeout(ctx, attemptWithin)
+		answer, err := v.requester.Request(attempt, subject, data)
+		late := attempt.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil || tries == maxAttempts {
+			return answer, err
+		}
+	}
 }
 
 // expiredClaims are what an answer says of a token whose only fault is its age.
@@ -166,7 +183,7 @@ func (v *Remote) Issue(ctx context.Context, c Claims, life time.Duration) (token
 	if err != nil {
 		return "", Claims{}, fmt.Errorf("issue %s: %w", c.Type, err)
 	}
-	data, err := v.requester.Request(ctx, SubjectIssue, req)
+	data, err := v.request(ctx, SubjectIssue, req)
 	if err != nil {
 		return "", Claims{}, fmt.Errorf("issue %s: %w", c.Type, err)
 	}

@@ -37,6 +37,8 @@ var (
 
 // accept checks the token and the names, takes the run, and answers. An error says why the client is refused.
 func (s *Service) accept(x *session) error {
+	stop := x.whileAccepting()
+	defer stop()
 	claims, resumed, err := s.admit(x)
 	if err != nil {
 		return err
@@ -52,6 +54,7 @@ func (s *Service) accept(x *session) error {
 	if x.hello.v2 {
 		answer.V, answer.Run, answer.Next, answer.Window, answer.Now = 2, x.key.Run, x.app.Next(), windowBytes, time.Now().UnixMilli()
 	}
+	stop() // what follows must not come behind progress of old
 	s.met.authentications.WithLabelValues("accepted").Inc()
 	x.log.Debug("client accepted", "generation", x.generation(), "resumed", resumed)
 	x.begin()
@@ -134,8 +137,6 @@ func (s *Service) viewURL(x *session, c auth.Claims) (string, error) {
 // take makes this process the run's owner. It goes on when the client leaves meanwhile: a claim that may have been stored is better finished,
 // and released properly, than left behind.
 func (s *Service) take(x *session) error {
-	stop := x.whileTaking()
-	defer stop()
 	app, err := s.deps.Bus.Take(s.work, s.deps.Self.Incarnation, frame.Run{Key: x.key, Task: x.hello.task, Legacy: !x.hello.v2})
 	switch {
 	case err == nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"tasktracer/pkg/bus"
@@ -148,8 +149,8 @@ func (x *session) emit(event string, arg any) {
 	}
 }
 
-// whileTaking tells a client that waits for its run to be taken that this takes time, and not the connection.
-func (x *session) whileTaking() (stop func()) {
+// whileAccepting tells a client that waits for the token service or for its run to be taken that this takes time, and that it is not the connection.
+func (x *session) whileAccepting() (stop func()) {
 	if !x.hello.v2 {
 		return func() {}
 	}
@@ -167,7 +168,7 @@ func (x *session) whileTaking() (stop func()) {
 			}
 		}
 	}()
-	return func() { close(ended); <-told }
+	return sync.OnceFunc(func() { close(ended); <-told })
 }
 
 // taken is for a run that somebody else owns now, or that was deleted: the client hears it, and the connection is closed.
