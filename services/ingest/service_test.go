@@ -79,6 +79,11 @@ func serveTokens(t testing.TB, b *bus.Bus, ring *auth.Keyring) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
+func verifyNothing(t testing.TB, tokens *auth.Remote) error {
+	_, err := tokens.Verify(deadline(t), "nothing", auth.Client)
+	return err
+}
+
 // station is a whole ingest, on real NATS and real sockets.
 type station struct {
 	bus    *bus.Bus
@@ -115,6 +120,9 @@ func start(t testing.TB, b *bus.Bus, change ...func(*Config)) *station {
 	st := &station{bus: b, ring: testRing(t), tokens: auth.NewRemote(b), reg: prometheus.NewRegistry(),
 		self: bus.Process{Name: "ing", Incarnation: "ing-" + strings.ToLower(t.Name()[4:8]), Role: "ingest"}}
 	serveTokens(t, b, st.ring)
+	for auth.Code(verifyNothing(t, st.tokens)) == "" {
+		<-time.After(5 * time.Millisecond) // it is not heard of yet
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	procs, err := b.WatchProcesses(ctx, func() {})
 	if err != nil {

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,10 +19,11 @@ func (s *Service) answerVerify(_ context.Context, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("decode verify request: %w", err)
 	}
 	c, err := s.verify(req.GetToken(), auth.Type(req.GetType()))
-	if err != nil {
-		return proto.Marshal(&tasktracerv1.VerifyResponse{Error: auth.Code(err)})
+	resp := &tasktracerv1.VerifyResponse{Error: auth.Code(err)}
+	if err == nil || errors.Is(err, auth.ErrExpired) {
+		resp.Claims = c.Proto()
 	}
-	return proto.Marshal(&tasktracerv1.VerifyResponse{Claims: c.Proto()})
+	return proto.Marshal(resp)
 }
 
 // answerIssue answers an IssueRequest. Who may ask is decided by who may publish on the subject.

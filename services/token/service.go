@@ -98,10 +98,11 @@ func (s *Service) Ready(context.Context) error {
 	}
 }
 
-// verify checks a token, revocations included.
+// verify checks a token, revocations included. Of one that has only expired the claims are told, so that a run that was accepted before may go on:
+// not of one that was revoked.
 func (s *Service) verify(token string, want auth.Type) (auth.Claims, error) {
 	c, err := s.cfg.Keys.Verify(token, want)
-	if err == nil && s.isRevoked(c.ID) {
+	if c.ID != "" && s.isRevoked(c.ID) {
 		c, err = auth.Claims{}, auth.ErrRevoked
 	}
 	s.metrics.verified(want, err)

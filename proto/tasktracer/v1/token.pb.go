@@ -175,7 +175,7 @@ func (x *VerifyRequest) GetType() string {
 
 type VerifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Set where the token is good.
+	// Set where the token is good, and where its only fault is that it has expired.
 	Claims *Claims `protobuf:"bytes,1,opt,name=claims,proto3" json:"claims,omitempty"`
 	// Empty, or token_missing, token_invalid, token_expired, token_revoked.
 	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
