@@ -91,9 +91,9 @@ export class Server {
     this.clientToken = /TASKTRACER_TOKEN=(\S+)/.exec(out)![1]!;
   }
 
-  /** A browser token with this life, such as "3 seconds". */
-  token(period: string): string {
-    return execFileSync(binary, ["tokengen", "--data", this.data, "--ns", "default", "--type", "browser_token", "--period", period]).toString().trim();
+  /** A token with this life, such as "3 seconds". */
+  token(period: string, type = "browser_token"): string {
+    return execFileSync(binary, ["tokengen", "--data", this.data, "--ns", "default", "--type", type, "--period", period]).toString().trim();
   }
 
   async kill(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
@@ -123,7 +123,7 @@ export class Producer {
     readonly task: string,
     readonly id: string,
     cmd = "sh -c …",
-    private readonly runId = Math.random().toString(36).slice(2, 14).padEnd(12, "0"),
+    readonly runId = Math.random().toString(36).slice(2, 14).padEnd(12, "0"),
   ) {
     this.socket = io(server.url, { transports: ["websocket"], forceNew: true, reconnection: false });
     this.ready = new Promise((done, fail) => {

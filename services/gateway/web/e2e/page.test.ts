@@ -284,6 +284,19 @@ test("what the client dropped is said where it is missing", async () => {
   await done(p);
 });
 
+test("a run that is deleted disappears, and the page says so", async () => {
+  const c = new Producer(server, "deleted", "c");
+  await c.write("soon gone\n");
+  await c.end(0);
+  const p = await openPage(browser, server.page("deleted", "id=c"));
+  await row(p.page, "soon gone");
+  const r = await fetch(`${server.url}/api/v1/runs/${c.runId}`, { method: "DELETE", headers: { Authorization: `Bearer ${server.token("1 hour", "base_token")}` } });
+  assert.equal(r.status, 204);
+  await p.page.getByText(/has not run anything yet|Nothing has run under this name yet/).waitFor();
+  assert.equal(await p.page.getByText("soon gone").count(), 0);
+  await done(p);
+});
+
 test("an expired token is explained, and what was read stays", async () => {
   const c = new Producer(server, "expires", "c");
   await c.write("still here\n");
@@ -298,9 +311,12 @@ test("an expired token is explained, and what was read stays", async () => {
 });
 
 test("the list of tasks: live, filtered, sorted, clean for screen readers", async () => {
+  const old = new Producer(server, "been-here", "c");
+  await old.write("x\n");
+  await old.end(0);
   const p = await openPage(browser, `${server.url}/?accessToken=${server.browserToken}`);
   const { page } = p;
-  await page.getByRole("link", { name: "find", exact: true }).waitFor();
+  await page.getByRole("link", { name: "been-here", exact: true }).waitFor();
   const c = new Producer(server, "brand-new", "c");
   await c.write("x\n");
   await page.getByRole("link", { name: "brand-new" }).waitFor();

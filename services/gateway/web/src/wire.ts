@@ -61,7 +61,10 @@ export interface LiveEvent {
 export interface StateEvent {
   from: string;
   run: string;
-  state: RunState;
+  /** "deleted": the run is to be forgotten. */
+  state: RunState | "deleted";
+  code?: number | null;
+  signal?: string | null;
 }
 
 export interface Problem {

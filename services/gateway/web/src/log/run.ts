@@ -93,10 +93,12 @@ export class RunLog {
     info.state = e.code === 999 && info.message !== "" ? "lost" : "exited";
   }
 
-  state(state: RunState): void {
+  state(state: RunState, code?: number | null, signal?: string | null): void {
     this.version++;
     this.info.state = state;
     if (state === "running" || state === "detached") this.info.code = null;
+    if (typeof code === "number") this.info.code = code;
+    if (typeof signal === "string") this.info.signal = signal;
   }
 }
 

@@ -57,6 +57,10 @@ export class TaskModel {
       else if (e.t === "in" || e.t === "out") {
         this.client(e.from).in = e.t === "in";
         this.loadSoon(soon);
+      } else if (e.t === "deleted") {
+        const c = this.client(e.from);
+        c.runs = c.runs.filter((r) => r.run !== e.run);
+        if (c.runs.length === 0 && !c.in) this.clients.delete(e.from);
       } else if (e.t === "runs") this.takeRuns(e.runs, e.last);
       if (e.t === "online") this.loadSoon(0);
       this.changed();
@@ -125,8 +129,9 @@ export class TaskModel {
       if (!old) c.runs.unshift(known);
       const ended = !over(known.state) && over(r.state) && known.startedAt > 0;
       known.state = r.state;
-      known.code = r.code;
-      known.signal = r.signal ?? "";
+      // The end is told in several ways, and some say less than others.
+      known.code = r.code ?? (over(r.state) ? known.code : null);
+      known.signal = r.signal || (over(r.state) ? known.signal : "");
       known.message = r.message;
       if (r.startedAt) known.startedAt = r.startedAt;
       if (r.cmd) known.cmd = r.cmd;

@@ -71,6 +71,7 @@ export function TaskPage(p: TaskProps) {
   }, [model, model?.loaded, model?.error, key, focus, hasFocus, route.view]);
 
   const client = model?.clients.get(focus);
+  // A run that was deleted under our eyes is gone from the list; the address may still name it.
   const run = client?.runs.find((r) => r.run === route.run) ?? (route.run === "" ? client?.runs[0] : undefined);
   useEffect(() => showIcon(overall(route.view === "one" ? (client ? [client] : []) : clients, run), title(route, focus, run)));
 

@@ -82,6 +82,7 @@ export type FromWorker =
   | { t: "problem"; problem: Problem }
   | { t: "in"; from: string }
   | { t: "out"; from: string }
+  | { t: "deleted"; from: string; run: string }
   | { t: "runs"; runs: RunInfo[]; last: { [run: string]: string } }
   | { t: "status"; status: Status }
   | { t: "answer"; ask: number; value: unknown };

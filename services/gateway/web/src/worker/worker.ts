@@ -144,13 +144,26 @@ function connect(url: string, token: string, task: string): void {
     data: (e) => on(e, (l) => l.take(e)),
     gap: (e) => on(e, (l) => l.gap(e)),
     eof: (e) => on(e, (l) => l.eof(e)),
-    state: (e) => on(e, (l) => l.state(e.state)),
+    state: (e) => {
+      const { state } = e;
+      if (state === "deleted") forget(e.from, e.run);
+      else on(e, (l) => l.state(state, e.code, e.signal));
+    },
     live: (e) =>
       on(e, (l) => {
         l.live = true;
         l.version++;
       }),
   });
+}
+
+function forget(from: string, run: string): void {
+  const l = logs.get(run);
+  if (l) changed.delete(l);
+  logs.delete(run);
+  connection?.forget(from, run);
+  post({ t: "deleted", from, run });
+  schedule();
 }
 
 function on(e: { from: string; run: string }, f: (l: RunLog) => void): void {
