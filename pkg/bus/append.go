@@ -77,8 +77,12 @@ func newAppender(b *Bus, owner string, run frame.Run) *Appender {
 
 // start begins the loops that end with Release, with the run's being taken, or with the Bus.
 func (a *Appender) start() {
-	a.b.wg.Go(a.loop)
-	a.b.wg.Go(a.keepState)
+	if !a.b.spawn(a.loop) {
+		close(a.done)
+	}
+	if !a.b.spawn(a.keepState) {
+		close(a.kept)
+	}
 }
 
 func (a *Appender) subject() string { return prefixIn + a.path }
@@ -86,6 +90,19 @@ func (a *Appender) subject() string { return prefixIn + a.path }
 func (a *Appender) nextID() string {
 	a.count++
 	return a.nonce + "-" + strconv.FormatUint(a.count, 10)
+}
+
+// epoch is our number among the run's owners.
+func (a *Appender) epoch() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.run.Epoch
+}
+
+func (a *Appender) isReleasing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.releasing
 }
 
 // Next is the first src that is not yet accepted (after Take: the first one not durable).

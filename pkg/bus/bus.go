@@ -33,7 +33,10 @@ type Bus struct {
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
-	wg   sync.WaitGroup
+
+	mu     sync.Mutex // nothing is spawned once closed is set
+	closed bool
+	wg     sync.WaitGroup
 
 	owned *owned
 	beats *beats
@@ -74,12 +77,25 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 
 // Close ends everything that was begun on b and waits for it. What an Appender had not yet made durable is dropped: Release it first.
 func (b *Bus) Close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
 	b.stop()
 	b.wg.Wait()
 	b.live.close()
 	if b.hist != nil {
 		b.hist.close()
 	}
+}
+
+// spawn runs fn, which ends with b.ctx, and has Close wait for it; it tells whether it does.
+func (b *Bus) spawn(fn func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.wg.Go(fn)
+	}
+	return !b.closed
 }
 
 // Ready returns nil when both connections are there and the stream has a leader.

@@ -87,6 +87,9 @@ func (b *Bus) Take(ctx context.Context, owner string, run frame.Run) (*Appender,
 	if err := checkKey(run.Key); err != nil {
 		return nil, err
 	}
+	if len(run.Task) > maxTask {
+		return nil, fmt.Errorf("take %s: %w: a task object of %d bytes, at most %d", run.Key, frame.ErrMalformed, len(run.Task), maxTask)
+	}
 	a := newAppender(b, owner, run)
 	if err := a.take(ctx); err != nil {
 		return nil, fmt.Errorf("take %s: %w", run.Key, err)
@@ -101,17 +104,23 @@ func (b *Bus) Take(ctx context.Context, owner string, run frame.Run) (*Appender,
 	switch {
 	case err != nil:
 		a.cancel()
-		return nil, fmt.Errorf("take %s: %w", run.Key, err)
 	case st.deleted():
 		a.fail(ErrDeleted)
-	case st.run != nil && st.run.Epoch > a.pos.epoch:
+	case st.run != nil && st.run.Epoch > a.epoch():
 		a.fail(ErrTaken)
 	}
-	if err := a.Err(); err != nil {
+	if err == nil {
+		err = a.Err()
+	}
+	if err != nil {
+		b.owned.remove(a)
 		return nil, fmt.Errorf("take %s: %w", run.Key, err)
 	}
 	return a, nil
 }
+
+// maxTask is the largest task object: it is part of START, which must fit into a message, and of every write of the state.
+const maxTask = 128 << 10
 
 // checkKey refuses names that could not be stored.
 func checkKey(k frame.Key) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -50,7 +51,7 @@ type Subscription struct {
 	undo   []func()
 
 	calls  sync.Mutex // one call of the handler at a time
-	closed bool       // guarded by calls
+	closed atomic.Bool
 
 	mu   sync.Mutex // not held while the handler is called: a slow one must not keep watch from seeing that it is slow
 	runs map[string]*followed
@@ -82,8 +83,8 @@ func (b *Bus) Subscribe(ctx context.Context, c Client, h Handler) (*Subscription
 	sctx, cancel := context.WithCancel(b.ctx)
 	s.cancel = cancel
 	s.undo = []func(){b.live.onReconnect(s.lagged), b.beats.add(s)}
-	b.wg.Go(func() { s.watchSlow(sctx, slow) })
-	b.wg.Go(func() { s.watchTails(sctx) })
+	b.spawn(func() { s.watchSlow(sctx, slow) })
+	b.spawn(func() { s.watchTails(sctx) })
 	if err := b.live.nc.FlushWithContext(withDeadline(ctx, attemptWithin)); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("subscribe: %w", err)
@@ -91,8 +92,9 @@ func (b *Bus) Subscribe(ctx context.Context, c Client, h Handler) (*Subscription
 	return s, nil
 }
 
-// Close ends the subscription. No handler is called once it has returned, unless Close is called by a handler.
+// Close ends the subscription. No call of the handler begins once it has returned; one under way may end later. A handler may call it.
 func (s *Subscription) Close() {
+	s.closed.Store(true)
 	for _, u := range s.undo {
 		u()
 	}
@@ -100,9 +102,6 @@ func (s *Subscription) Close() {
 		s.cancel()
 	}
 	_ = s.sub.Unsubscribe() // fails where the connection is closed, and with it the subscription
-	s.calls.Lock()
-	defer s.calls.Unlock()
-	s.closed = true
 }
 
 func (s *Subscription) received(m *nats.Msg) {
@@ -119,7 +118,7 @@ func (s *Subscription) received(m *nats.Msg) {
 	st.Prev = parseSeq(m.Header, hdrPrev)
 	s.calls.Lock()
 	defer s.calls.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return
 	}
 	s.heardOf(run, st.Chunk.Owner)
@@ -138,7 +137,7 @@ func (s *Subscription) heardOf(run, owner string) {
 func (s *Subscription) advanced(run string, last uint64) {
 	s.calls.Lock()
 	defer s.calls.Unlock()
-	if !s.closed && s.h.Advanced != nil {
+	if !s.closed.Load() && s.h.Advanced != nil {
 		s.h.Advanced(run, last)
 	}
 }
@@ -146,7 +145,7 @@ func (s *Subscription) advanced(run string, last uint64) {
 func (s *Subscription) lagged() {
 	s.calls.Lock()
 	defer s.calls.Unlock()
-	if !s.closed && s.h.Lagged != nil {
+	if !s.closed.Load() && s.h.Lagged != nil {
 		s.h.Lagged()
 	}
 }

@@ -110,7 +110,7 @@ func (a *Appender) Release(ctx context.Context) error {
 			return nil
 		}
 	}
-	a.b.wg.Go(func() { // a state that says "connected" while its owner lives would stand for good
+	a.b.spawn(func() { // a state that says "connected" while its owner lives would stand for good
 		if err := a.finish(a.b.ctx); err != nil && a.b.ctx.Err() == nil {
 			a.b.log.Error("release", "run", a.path, "err", err)
 		}

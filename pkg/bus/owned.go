@@ -27,7 +27,9 @@ func (o *owned) add(ctx context.Context, a *Appender) error {
 	if err := o.listen(ctx); err != nil {
 		return err
 	}
-	o.runs[a.path] = a // an earlier Appender of the same run has a lower epoch, and hears of it by its fence
+	if was := o.runs[a.path]; was == nil || was.epoch() < a.epoch() { // the one with the lower epoch hears of it by its fence
+		o.runs[a.path] = a
+	}
 	return nil
 }
 
@@ -73,15 +75,13 @@ func (o *owned) changed(m *nats.Msg) {
 	if err != nil {
 		return // a later version's; the fence tells the rest
 	}
-	a.mu.Lock()
-	epoch, releasing := a.run.Epoch, a.releasing
-	a.mu.Unlock()
+	epoch := a.epoch()
 	switch {
 	case e.deleted():
 		a.fail(ErrDeleted)
 	case e.run != nil && e.run.Epoch > epoch:
 		a.fail(ErrTaken)
-	case (e.run == nil || e.why != "" || !e.run.Connected) && !releasing:
+	case (e.run == nil || e.why != "" || !e.run.Connected) && !a.isReleasing():
 		a.touch() // somebody held us for dead
 	}
 }

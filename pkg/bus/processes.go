@@ -79,11 +79,11 @@ func (b *Bus) watchProcesses(ctx context.Context, changed func(), dead time.Dura
 	undo := []func(){b.beats.each(p.heardOf), b.live.onReconnect(p.anew)}
 	ctx, cancel := context.WithCancel(ctx)
 	synced, ended := make(chan struct{}), make(chan error, 1)
-	b.wg.Go(func() {
+	b.spawn(func() {
 		defer cancel()
 		ended <- b.watchBucket(ctx, leaseBucket, prefixLease, p.leaseChanged, func() { close(synced) })
 	})
-	b.wg.Go(func() {
+	b.spawn(func() {
 		p.judgeAll(ctx)
 		for _, u := range undo {
 			u()

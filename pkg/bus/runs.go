@@ -102,7 +102,7 @@ func (b *Bus) purgeUntilEmpty(ctx context.Context, path string) error {
 
 // purgeDeleted is for an owner that finds its run deleted: its last publish may have got in behind the purge.
 func (b *Bus) purgeDeleted(path string) {
-	b.wg.Go(func() {
+	b.spawn(func() {
 		if err := b.purgeUntilEmpty(b.ctx, path); err != nil && b.ctx.Err() == nil {
 			b.log.Warn("purge of a deleted run", "run", path, "err", err)
 		}

@@ -14,6 +14,9 @@ import (
 // settleEvery is how often the runs without an owner are looked at.
 const settleEvery = 500 * time.Millisecond
 
+// settleAtOnce is how many runs are settled side by side: a process with thousands of runs may die.
+const settleAtOnce = 16
+
 // Settle makes the runs of dead owners detached (Connected false), and runs that have been detached for longer than grace lost, with a LOST record in
 // their log; a Legacy run is lost at once. It first looks into the log: a run whose EXIT was stored, and not yet written to its state, has exited.
 // Every ingest runs it, until ctx ends; many at once are harmless: every step is a compare-and-set. The dead lease is deleted last.
@@ -87,14 +90,18 @@ type due struct {
 
 func (s *settler) round(ctx context.Context) {
 	list, orphans := s.list()
+	var wg sync.WaitGroup
+	places := make(chan struct{}, settleAtOnce)
 	for _, d := range list {
-		if ctx.Err() != nil {
-			return
-		}
-		if err := s.settle(ctx, d); err != nil && ctx.Err() == nil {
-			s.b.log.Warn("settle", "run", d.run.Key.Run, "err", err)
-		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := s.settle(ctx, d); err != nil && ctx.Err() == nil {
+				s.b.log.Warn("settle", "run", d.run.Key.Run, "err", err)
+			}
+		})
 	}
+	wg.Wait()
 	for _, incarnation := range s.p.deadLeases() {
 		if orphans[incarnation] {
 			continue // the next round finds them settled

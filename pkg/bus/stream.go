@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tasktracer/pkg/frame"
 )
 
 // The stream and the buckets. A bucket is a stream too, with one message per key.
@@ -39,6 +41,9 @@ func (b *Bus) setup(ctx context.Context) error {
 		return fmt.Errorf("jetstream: %w", err)
 	}
 	b.js = js
+	if n := b.live.nc.MaxPayload(); n < leastPayload {
+		return fmt.Errorf("the NATS server takes messages of at most %d bytes, at least %d are needed (its max_payload)", n, leastPayload)
+	}
 	return retry(ctx, func() error {
 		// A server without a leader does not answer at all: each try has a time-out of its own.
 		actx, cancel := context.WithTimeout(ctx, setupWithin)
@@ -49,6 +54,9 @@ func (b *Bus) setup(ctx context.Context) error {
 		return b.create(actx)
 	}, transient)
 }
+
+// leastPayload has room for the largest chunk: its data, and what its records cost beside.
+const leastPayload = 2 * frame.MaxChunk
 
 // setupWithin bounds one try to create what is missing; making three replicas takes longer than a publish.
 const setupWithin = 5 * time.Second

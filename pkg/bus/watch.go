@@ -23,11 +23,14 @@ type watched struct {
 // watchQuiet is after how long without a word from the server a watch is begun anew.
 const watchQuiet = 10 * time.Second
 
+// watchIdle is a pause in the first delivery of a bucket that says that it is over.
+const watchIdle = 3 * time.Second
+
 // watchBucket calls fn with every value of a bucket, deletion markers too, then synced once, then fn with each change, until ctx ends. Changes of one key
 // come in order, and none is older than one that came before; intermediate ones may be skipped. The bucket itself is followed by a consumer, which
 // heals across reconnects and elections, but may be late; out, where the bucket republishes, is heard as well, for speed. Calls do not overlap.
 func (b *Bus) watchBucket(ctx context.Context, bucket, out string, fn func(watched), synced func()) error {
-	w := &bucketWatch{b: b, bucket: bucket, fn: fn, newest: map[string]uint64{}}
+	w := &bucketWatch{b: b, bucket: bucket, fn: fn, newest: map[string]uint64{}, synced: synced}
 	if out != "" {
 		sub, err := b.live.nc.Subscribe(out+">", func(m *nats.Msg) {
 			w.offer(watched{path: strings.TrimPrefix(m.Subject, out), seq: parseSeq(m.Header, hdrSeq), header: m.Header, data: m.Data})
@@ -39,12 +42,7 @@ func (b *Bus) watchBucket(ctx context.Context, bucket, out string, fn func(watch
 	}
 	for wait := retryFirst; ; wait = min(2*wait, retryLast) {
 		begun := time.Now()
-		err := w.follow(ctx, func() {
-			if synced != nil {
-				synced()
-				synced = nil
-			}
-		})
+		err := w.follow(ctx)
 		if ctx.Err() != nil || b.ctx.Err() != nil {
 			return nil
 		}
@@ -66,13 +64,23 @@ type bucketWatch struct {
 
 	mu     sync.Mutex
 	newest map[string]uint64 // by key: the sequence passed on last
-	done   bool
+	synced func()            // nil once called
+}
+
+// inSync says that all that was there has been passed on.
+func (w *bucketWatch) inSync() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.synced != nil {
+		w.synced()
+		w.synced = nil
+	}
 }
 
 func (w *bucketWatch) offer(v watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.done || v.seq <= w.newest[v.path] {
+	if v.seq <= w.newest[v.path] {
 		return
 	}
 	w.newest[v.path] = v.seq
@@ -80,7 +88,7 @@ func (w *bucketWatch) offer(v watched) {
 }
 
 // follow reads the bucket from where it left off, by one consumer, until that fails.
-func (w *bucketWatch) follow(ctx context.Context, synced func()) error {
+func (w *bucketWatch) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.b.ctx, cancel)()
@@ -112,8 +120,11 @@ func (w *bucketWatch) follow(ctx context.Context, synced func()) error {
 	}()
 	pending := c.CachedInfo().NumPending
 	if pending == 0 {
-		synced()
+		w.inSync()
 	}
+	// Values that are removed while they are awaited never come: a pause says the same.
+	idle := time.AfterFunc(watchIdle, w.inSync)
+	defer idle.Stop()
 	it, err := c.Messages(jetstream.PullHeartbeat(watchQuiet/4), jetstream.PullExpiry(3*watchQuiet), jetstream.PullMaxMessages(1024))
 	if err != nil {
 		return err
@@ -135,8 +146,11 @@ func (w *bucketWatch) follow(ctx context.Context, synced func()) error {
 		w.last = meta.Sequence.Stream
 		w.offer(watched{path: strings.TrimPrefix(m.Subject(), prefixKV+w.bucket+"."), seq: w.last, header: m.Headers(), data: m.Data()})
 		if pending > 0 {
-			if pending--; pending == 0 {
-				synced()
+			pending--
+			idle.Reset(watchIdle)
+			if pending == 0 || meta.NumPending == 0 {
+				pending = 0
+				w.inSync()
 			}
 		}
 	}
