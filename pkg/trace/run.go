@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +39,13 @@ func Start(cfg Config) (*Run, error) {
 		return nil, err
 	}
 	now := time.Now()
+	var tags []string
+	for k, v := range cfg.Tags {
+		tags = append(tags, k+"="+v)
+	}
+	slices.Sort(tags)
 	task, err := json.Marshal(taskObject{
-		Name: cfg.Name, Command: cfg.Command, Host: cfg.Host, Tags: cfg.Tags, Terminal: cfg.Terminal, Started: now.UnixMilli(),
+		Name: cfg.Name, Command: cfg.Command, Host: cfg.Host, Tags: tags, Terminal: cfg.Terminal, Started: now.UnixMilli(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -79,11 +85,11 @@ func (c *Config) warn(text string) {
 
 // taskObject is the task as it is sent to the server and shown to viewers.
 type taskObject struct {
-	Name     string            `json:"name"`
-	Command  string            `json:"cmd"`
-	Host     string            `json:"host,omitempty"`
-	Tags     map[string]string `json:"tags,omitempty"`
-	Terminal bool              `json:"pty,omitempty"`
+	Name     string   `json:"name"`
+	Command  string   `json:"cmd"`
+	Host     string   `json:"host,omitempty"`
+	Tags     []string `json:"tags,omitempty"` // key=value
+	Terminal bool     `json:"pty,omitempty"`
 	// Started is when the run began by the client's clock: a run may be delivered long after.
 	Started int64 `json:"startedAt,omitempty"`
 }

@@ -72,7 +72,7 @@ func TestDelivered(t *testing.T) {
 	if *run.Code != 143 || run.Signal != "SIGTERM" || run.Client != "cli" {
 		t.Errorf("run = %+v", run)
 	}
-	if !strings.Contains(string(run.Task), `"k":"v"`) || !strings.Contains(string(run.Task), `"cmd":"test"`) {
+	if !strings.Contains(string(run.Task), `"tags":["k=v"]`) || !strings.Contains(string(run.Task), `"cmd":"test"`) {
 		t.Errorf("task = %s", run.Task)
 	}
 	if url := <-urls; !strings.Contains(url, "accessToken") {

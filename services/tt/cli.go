@@ -42,9 +42,14 @@ func run(ctx context.Context, args []string, sys system) int {
 // subcommands are the words that, as the very first argument, do not name a command to run. (To run a program of such a name: tt -- ls.)
 func subcommands() map[string]func(context.Context, []string, system) error {
 	return map[string]func(context.Context, []string, system) error{
-		"flush":   flushCommand,
-		"help":    helpCommand,
-		"version": versionCommand,
+		"ls":         lsCommand,
+		"watch":      watchCommand,
+		"log":        logCommand,
+		"flush":      flushCommand,
+		"doctor":     doctorCommand,
+		"completion": completionCommand,
+		"help":       helpCommand,
+		"version":    versionCommand,
 	}
 }
 

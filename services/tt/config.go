@@ -70,10 +70,19 @@ func (o *options) readConfig(file string) error {
 		return fmt.Errorf("configuration %s: %w (it holds lines like `token = …`)", file, err)
 	}
 	section := f.Section("")
-	for key, value := range map[string]*string{"id": &o.id, "token": &o.token, "url": &o.url, "ca": &o.ca} {
-		if *value == "" {
-			*value = strings.TrimSpace(section.Key(key).String())
+	from := func(to *string, keys ...string) {
+		for _, key := range keys {
+			setIfEmpty(to, strings.TrimSpace(section.Key(key).String()))
 		}
+	}
+	from(&o.id, "id")
+	from(&o.ca, "ca")
+	if o.viewing {
+		from(&o.token, "viewer_token", "token")
+		from(&o.url, "viewer_url", "url")
+	} else {
+		from(&o.token, "token")
+		from(&o.url, "url")
 	}
 	return nil
 }

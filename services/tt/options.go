@@ -28,8 +28,9 @@ type options struct {
 	redactEnv                    string
 	debug                        bool
 
-	args   []string
-	direct bool // args are a program and its arguments, not a shell's command line
+	viewing bool // tt reads rather than runs: the viewer's url and token are meant
+	args    []string
+	direct  bool // args are a program and its arguments, not a shell's command line
 }
 
 // parseOptions reads flags up to the first argument that is none, and TASKTRACER_* for those not given.
