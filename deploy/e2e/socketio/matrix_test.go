@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
+	"os/exec"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +20,7 @@ import (
 )
 
 var scenarios = []string{
-	"upgrade", "attach", "unicode", "large", "acks", "order", "binary", "namespace", "disconnect", "reconnect", "eager",
+	"upgrade", "attach", "unicode", "large", "acks", "order", "binary", "namespace", "disconnect", "reconnect", "eager", "parting",
 }
 
 // TestMatrix runs every scenario with every client over every choice of transports.
@@ -26,22 +29,92 @@ func TestMatrix(t *testing.T) {
 	for _, alias := range []string{"sio1", "sio2", "sio3", "sio4"} {
 		for _, transport := range []string{"polling", "websocket", "default"} {
 			t.Run(clients.Versions()[alias]+"/"+transport, func(t *testing.T) {
-				url := serve(t, socketio.Config{MaxMessage: 8 << 20}, actor)
-				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-				defer cancel()
-				found := clients.Run(ctx, t, "matrix.js", append([]string{alias, transport, url}, scenarios...)...)
-				var names []string
-				for _, f := range found {
-					names = append(names, f.Name)
-					if !f.OK {
-						t.Errorf("%s: %s", f.Name, f.Detail)
-					}
+				url := serve(t, socketio.Config{MaxMessage: 8 << 20}, actor())
+				play(t, url, alias, transport, scenarios...)
+			})
+		}
+	}
+}
+
+// TestHeartbeats: with short intervals, both generations of heartbeats hold, and a busy handler does not break them.
+func TestHeartbeats(t *testing.T) {
+	clients.Install(t)
+	for _, alias := range []string{"sio1", "sio2", "sio3", "sio4"} {
+		for _, transport := range []string{"polling", "websocket", "default"} {
+			t.Run(clients.Versions()[alias]+"/"+transport, func(t *testing.T) {
+				t.Parallel()
+				url := serve(t, socketio.Config{PingInterval: 300 * time.Millisecond, PingTimeout: 700 * time.Millisecond}, actor())
+				play(t, url, alias, transport, "heartbeats")
+			})
+		}
+	}
+}
+
+// TestCompressed: with permessage-deflate agreed upon, everything still arrives.
+func TestCompressed(t *testing.T) {
+	clients.Install(t)
+	for _, alias := range []string{"sio2", "sio4"} {
+		t.Run(clients.Versions()[alias], func(t *testing.T) {
+			url := serve(t, socketio.Config{MaxMessage: 8 << 20, Compress: true}, actor())
+			play(t, url, alias, "websocket", "unicode", "large", "order", "binary", "disconnect")
+		})
+	}
+}
+
+// TestStorm: 2,000 clients are thrown out at once, and all come back.
+func TestStorm(t *testing.T) {
+	clients.Install(t)
+	for _, transport := range []string{"websocket", "default"} {
+		t.Run(transport, func(t *testing.T) {
+			play(t, serve(t, socketio.Config{}, actor()), "sio4", transport, "storm")
+		})
+	}
+}
+
+// TestFrozenClient: a client whose process stands still is given up, on every transport.
+func TestFrozenClient(t *testing.T) {
+	clients.Install(t)
+	for _, alias := range []string{"sio1", "sio4"} {
+		for _, transport := range []string{"polling", "websocket"} {
+			t.Run(clients.Versions()[alias]+"/"+transport, func(t *testing.T) {
+				t.Parallel()
+				closed, there := make(chan string, 1), make(chan struct{})
+				url := serve(t, socketio.Config{
+					PingInterval: 200 * time.Millisecond, PingTimeout: 500 * time.Millisecond,
+					Metrics: socketio.Metrics{Closed: func(reason string) { closed <- reason }},
+				}, func(*socketio.Conn) { close(there) })
+				cmd := exec.Command("node", "-e", "require(process.argv[1])(process.argv[2], {transports: [process.argv[3]], reconnection: false}); setInterval(() => {}, 1000)", alias, url, transport)
+				cmd.Dir = clients.Dir()
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
 				}
-				if !slices.Equal(names, scenarios) {
-					t.Errorf("scenarios that ran: %v, want %v", names, scenarios)
+				defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }() // it ends by being killed
+				<-there
+				if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				if got := <-closed; got != socketio.ReasonPingTimeout {
+					t.Errorf("reason = %q, want %q", got, socketio.ReasonPingTimeout)
 				}
 			})
 		}
+	}
+}
+
+// play runs scenarios with a client, and wants all of them to have run and to have gone well.
+func play(t *testing.T, url, alias, transport string, want ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	var names []string
+	for _, f := range clients.Run(ctx, t, "matrix.js", append([]string{alias, transport, url}, want...)...) {
+		names = append(names, f.Name)
+		if !f.OK {
+			t.Errorf("%s: %s", f.Name, f.Detail)
+		}
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("scenarios that ran: %v, want %v", names, want)
 	}
 }
 
@@ -65,12 +138,38 @@ func serve(t *testing.T, cfg socketio.Config, accept func(*socketio.Conn)) (url 
 	return h.URL
 }
 
-// actor does what the scenarios ask for by name.
-func actor(c *socketio.Conn) {
-	c.OnEvent(func(e *socketio.Event) { act(c, e) })
+// stage is what the connections of one server share.
+type stage struct {
+	mu    sync.Mutex // guards what follows
+	notes map[string][]int
+	conns map[*socketio.Conn]bool
 }
 
-func act(c *socketio.Conn, e *socketio.Event) {
+// actor does what the scenarios ask for by name.
+func actor() func(*socketio.Conn) {
+	s := &stage{notes: map[string][]int{}, conns: map[*socketio.Conn]bool{}}
+	return func(c *socketio.Conn) {
+		s.mu.Lock()
+		s.conns[c] = true
+		s.mu.Unlock()
+		c.OnClose(func(string) {
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+		})
+		c.OnEvent(func(e *socketio.Event) { s.act(c, e) })
+	}
+}
+
+// read reads an argument; where it is not what the scenario says, the panic ends the connection, and the scenario with it.
+func read[T any](e *socketio.Event, i int) (v T) {
+	if err := json.Unmarshal(e.Args[i], &v); err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (s *stage) act(c *socketio.Conn, e *socketio.Event) {
 	ctx := c.Context()
 	args := make([]any, len(e.Args))
 	for i, a := range e.Args {
@@ -84,13 +183,10 @@ func act(c *socketio.Conn, e *socketio.Event) {
 		}
 		_ = c.Emit(ctx, "echoed", args...)
 	case "authenticate":
-		var a struct {
+		a := read[struct {
 			Push  int
 			Watch *struct{ From []string }
-		}
-		if err := json.Unmarshal(e.Args[0], &a); err != nil {
-			panic(err) // ends the connection, and the scenario with it
-		}
+		}](e, 0)
 		var from []string
 		if a.Watch != nil {
 			from = a.Watch.From
@@ -105,17 +201,10 @@ func act(c *socketio.Conn, e *socketio.Event) {
 			}
 		}()
 	case "attach":
-		var a struct{ From []string }
-		if err := json.Unmarshal(e.Args[0], &a); err != nil {
-			panic(err) // ends the connection, and the scenario with it
-		}
+		a := read[struct{ From []string }](e, 0)
 		_ = c.Emit(ctx, "data", map[string]any{"from": a.From[0], "data": map[string]string{"type": "STDOUT", "data": "hi ü😀\n"}})
 	case "measure":
-		var text string
-		if err := json.Unmarshal(e.Args[0], &text); err != nil {
-			panic(err)
-		}
-		_ = e.Ack(len(text), e.Args[0])
+		_ = e.Ack(len(read[string](e, 0)), e.Args[0])
 	case "ask":
 		go func() {
 			answer, err := c.EmitAck(ctx, "question", 2, 3)
@@ -132,14 +221,28 @@ func act(c *socketio.Conn, e *socketio.Event) {
 		}
 		_ = e.Ack(sums)
 	case "leave":
-		var n int
-		if err := json.Unmarshal(e.Args[0], &n); err != nil {
-			panic(err)
-		}
-		for i := range n {
+		for i := range read[int](e, 0) {
 			_ = c.Emit(ctx, "last", i)
 		}
 		c.Disconnect()
+	case "note":
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		id := read[string](e, 0)
+		s.notes[id] = append(s.notes[id], read[int](e, 1))
+	case "notes":
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_ = e.Ack(append([]int{}, s.notes[read[string](e, 0)]...))
+	case "busy":
+		time.Sleep(time.Duration(read[int](e, 0)) * time.Millisecond)
+		_ = e.Ack(args...)
+	case "drop all":
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.Close("dropped on request")
+		}
 	case "drop":
 		c.Close("dropped on request")
 	}
