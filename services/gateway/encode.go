@@ -109,11 +109,21 @@ func (e *encoder) begin(seq uint64) {
 // send closes the object and makes it a message.
 func (e *encoder) send(event string, rec *frame.Record) {
 	e.buf = append(e.buf, '}')
-	arg := append(make([]byte, 0, len(e.buf)), e.buf...)
+	arg := e.buf
+	if cap(arg)-len(arg) > len(arg)/4 {
+		arg = append(make([]byte, 0, len(e.buf)), e.buf...)
+	} else {
+		e.buf = nil // a large one is given away rather than copied
+	}
 	e.out = append(e.out, piece{msg: socketio.NewRawMessage(event, arg), rec: rec, size: len(arg)})
 }
 
 func (e *encoder) batch(recs []frame.Record, line uint64) {
+	n := 256
+	for i := range recs {
+		n += len(recs[i].Data) + len(recs[i].Data)/16 + 80
+	}
+	e.buf = make([]byte, 0, n)
 	e.begin(recs[len(recs)-1].Seq)
 	e.buf = append(e.buf, `,"line":`...)
 	e.buf = strconv.AppendUint(e.buf, line, 10)

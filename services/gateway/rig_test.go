@@ -157,7 +157,7 @@ func (r *rig) gateway(change ...func(*Config)) *gate {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	sio, err := socketio.NewServer(socketio.Config{Log: r.log}, func(c *socketio.Conn) {
+	sio, err := socketio.NewServer(socketio.Config{Log: r.log, WriteTimeout: 5 * time.Minute}, func(c *socketio.Conn) {
 		c.OnEvent(func(e *socketio.Event) {
 			if e.Name != "authenticate" {
 				return
@@ -401,7 +401,7 @@ func (e *eye) await(name string, n int) []ev {
 			return all
 		}
 		if deadline.Err() != nil {
-			e.t.Fatalf("%d events %q did not come; %d came in all, the last ones: %.600v", n, name, len(all), all[max(0, len(all)-5):])
+			e.t.Fatalf("%d events %q did not come; %d came in all, named %.600v", n, name, len(all), names(all))
 		}
 		pause(deadline, 2*time.Millisecond)
 	}
