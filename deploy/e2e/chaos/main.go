@@ -181,12 +181,12 @@ func plan(cfg config) []*command {
 		case i == 0: // by which silences are measured
 			p = profile{"pulse", int(over/(50*time.Millisecond)) * 40, 30, 50 * time.Millisecond}
 		case i%10 == 1:
-			p = paced("flood", total*6/20/max(cfg.Commands/10, 1), 64<<10)
+			p = paced("flood", total*7/20/max(cfg.Commands/10, 1), 64<<10)
 		case i%5 == 2:
-			p = profile{"burst", total * 6 / 20 / max(cfg.Commands/5, 1), 1 << 20, 0}
+			p = profile{"burst", total * 8 / 20 / max(cfg.Commands/5, 1), 1 << 20, 0}
 			p.Pause = over / time.Duration(max(p.Bytes/p.Block, 1))
 		case i%2 == 0:
-			p = paced("steady", total*3/20/max(cfg.Commands/3, 1), 2000)
+			p = paced("steady", total*5/20/max(cfg.Commands*3/10, 1), 2000)
 		default:
 			p = paced("trickle", 60_000, 100)
 		}

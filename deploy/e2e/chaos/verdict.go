@@ -64,7 +64,7 @@ func sinceAttach(s spec, from string, r runStatus, want map[string]*expected) (b
 // pollution is how long after a deed that stalls the whole log others are not judged by silences.
 const pollution = 14 * time.Second
 
-// silences prints, for each kind of deed and viewer, the longest pause of the pulse that began between the deed and the next one.
+// silences prints, for each kind of deed and viewer, the longest pause of the pulse that began with the deed and before the next one.
 func silences(w io.Writer, specs []spec, all map[string]status, did []done) {
 	type row struct{ deed, viewer string }
 	longest := map[row][]time.Duration{}
@@ -75,7 +75,7 @@ func silences(w io.Writer, specs []spec, all map[string]status, did []done) {
 		from := d.when.Add(-silent).UnixMilli()
 		to := d.when.Add(3 * time.Second).UnixMilli()
 		if i+1 < len(did) {
-			to = min(to, did[i+1].when.UnixMilli())
+			to = min(to, did[i+1].when.Add(-silent).UnixMilli()) // a silence counts from the last that was heard before the deed
 		}
 		for _, s := range specs {
 			if !s.V2 {
