@@ -205,7 +205,7 @@ export async function rows(page: Page): Promise<string[]> {
 }
 
 /** Waits until a row on the screen has this text. */
-export async function row(page: Page, text: string, timeout = 10_000): Promise<void> {
+export async function row(page: Page, text: string, timeout = 30_000): Promise<void> {
   await page.locator(".row .text", { hasText: text }).first().waitFor({ timeout });
 }
 

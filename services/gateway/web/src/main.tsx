@@ -7,6 +7,7 @@ import "./page.css";
 import { address, parseRoute, type Route } from "./route.ts";
 import { useSettings, useTheme } from "./settings.ts";
 import { takeToken, tokenEnd } from "./token.ts";
+import { startEarly } from "./worker/bridge.ts";
 import { Notice } from "./views/parts.tsx";
 import { TaskPage } from "./views/task.tsx";
 import { TasksPage } from "./views/tasks.tsx";
@@ -62,6 +63,7 @@ function Expired({ at }: { at: number }) {
   );
 }
 
+if (parseRoute(location.href).task !== undefined) startEarly();
 const token = await takeToken();
 const app = document.getElementById("app")!;
 app.replaceChildren();

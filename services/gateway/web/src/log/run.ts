@@ -5,6 +5,8 @@ import { bytesText } from "../words.ts";
 import { Layout } from "./layout.ts";
 
 const encoder = new TextEncoder();
+/** Where text is encoded before it is laid out, which copies it: a new array for each record would be as much garbage as there is log. */
+let scratch = new Uint8Array(64 << 10);
 
 export interface RunInfo {
   from: string;
@@ -117,12 +119,17 @@ export function addRecord(layout: Layout, r: WireRecord): number {
   return bytes.length;
 }
 
-/** A record's bytes. Payloads of old clients that are no text are shown as their JSON, a line each. */
+/** A record's bytes, good until the next call. Payloads of old clients that are no text are shown as their JSON, a line each. */
 function payload(r: WireRecord): Uint8Array {
   if (r.b64 !== undefined) return decodeBase64(r.b64);
-  if (typeof r.data === "string") return encoder.encode(r.data);
-  if (r.data === undefined) return encoder.encode("");
-  return encoder.encode(JSON.stringify(r.data) + "\n");
+  if (r.data === undefined) return scratch.subarray(0, 0);
+  return encode(typeof r.data === "string" ? r.data : JSON.stringify(r.data) + "\n");
+}
+
+/** The text's bytes, good until the next call. */
+function encode(s: string): Uint8Array {
+  if (scratch.length < s.length * 3) scratch = new Uint8Array(s.length * 3);
+  return scratch.subarray(0, encoder.encodeInto(s, scratch).written);
 }
 
 function decodeBase64(s: string): Uint8Array {

@@ -1,4 +1,4 @@
-// The line index: for each row where its bytes begin, its number, its time, the style it begins with. Typed arrays in blocks, 25 bytes a row.
+// The line index: for each row where its bytes begin, its number, its time, the style it begins with. Typed arrays in blocks, 23 bytes a row.
 
 const blockBits = 14;
 const blockRows = 1 << blockBits;
@@ -7,7 +7,7 @@ interface Block {
   start: Float64Array;
   at: Float64Array;
   line: Uint32Array;
-  style: Uint32Array;
+  style: Uint16Array;
   flags: Uint8Array;
 }
 
@@ -36,13 +36,13 @@ export class Table {
       // The first block is small, so that five hundred short logs do not take 400 KiB each.
       const n = k === 0 ? 256 : blockRows;
       b = block(n);
-      this.held += n * 25;
+      this.held += n * 23;
       this.blocks[k] = b;
     }
     const i = this.count & (blockRows - 1);
     if (i >= b.flags.length) {
       b = grown(b);
-      this.held += (b.flags.length / 2) * 25;
+      this.held += (b.flags.length / 2) * 23;
       this.blocks[k] = b;
     }
     b.start[i] = start;
@@ -79,7 +79,7 @@ export class Table {
   /** Lets go of the rows before `row`. */
   drop(row: number): void {
     for (let k = this.first >> blockBits; k < row >> blockBits; k++) {
-      this.held -= (this.blocks[k]?.flags.length ?? 0) * 25;
+      this.held -= (this.blocks[k]?.flags.length ?? 0) * 23;
       this.blocks[k] = undefined;
     }
     this.first = Math.max(this.first, row);
@@ -103,7 +103,7 @@ function block(n: number): Block {
     start: new Float64Array(n),
     at: new Float64Array(n),
     line: new Uint32Array(n),
-    style: new Uint32Array(n),
+    style: new Uint16Array(n),
     flags: new Uint8Array(n),
   };
 }

@@ -20,8 +20,8 @@ export interface Events {
   follow(on: boolean, behind: number): void;
   /** A line's number was chosen; with `extend` as the end of a range. */
   line(line: number, extend: boolean): void;
-  /** All lines were chosen. */
-  all(): void;
+  /** All lines were chosen; there are so many. */
+  all(lines: number): void;
   /** A client's name was chosen, in a merged log. */
   client(id: string): void;
 }
@@ -46,6 +46,7 @@ export class LogView {
   private theme: Theme = "dark";
   private time: TimeStyle = "off";
   private startedAt = 0;
+  private lines = 0;
   private mark: RegExp | undefined;
   private hits: number[] = [];
   private hit = -1;
@@ -176,6 +177,7 @@ export class LogView {
     this.generation++;
     this.stable = s.stable;
     this.startedAt = s.startedAt;
+    this.lines = s.lines;
     scroll.first = s.first;
     scroll.count = s.count;
     for (const r of s.tail) this.keep(r);
@@ -458,7 +460,7 @@ export class LogView {
 
   private onKey(e: KeyboardEvent): void {
     if ((e.ctrlKey || e.metaKey) && e.key === "a") {
-      this.events.all();
+      this.events.all(this.lines);
       e.preventDefault();
       return;
     }

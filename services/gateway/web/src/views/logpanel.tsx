@@ -17,6 +17,9 @@ import { typing, type TaskProps } from "./task.tsx";
 
 type Which = { kind: "run"; from: string; run: string } | { kind: "merged" };
 
+/** Time between two renderings of what stands around the rows, in ms. */
+const wordsEvery = 200;
+
 const times: TimeStyle[] = ["off", "local", "utc", "start"];
 const timeWords: Record<TimeStyle, string> = { off: "no times", local: "local times", utc: "UTC", start: "since start" };
 
@@ -42,9 +45,8 @@ export function LogPanel(p: LogPanelProps) {
   const [jump, setJump] = useState<string>();
   const input = useRef<HTMLInputElement>(null);
   const ended = !!run && over(run.state);
-  const lines = status?.lines ?? 0;
-  const live = useRef({ route, found, follow, stderr, ended, lines });
-  live.current = { route, found, follow, stderr, ended, lines };
+  const live = useRef({ route, found, follow, stderr, ended });
+  live.current = { route, found, follow, stderr, ended };
   const now = useNow(!!run && !ended);
   const merged = p.spec.kind === "merged";
 
@@ -59,8 +61,8 @@ export function LogPanel(p: LogPanelProps) {
           const to = extend && r.from > 0 ? Math.max(r.to, line) : line;
           go({ ...r, from, to, run: run?.run ?? r.run }, true);
         },
-        all: () => {
-          if (!merged && live.current.lines > 0) go({ ...live.current.route, from: 1, to: live.current.lines, run: run?.run ?? live.current.route.run }, true);
+        all: (lines) => {
+          if (!merged && lines > 0) go({ ...live.current.route, from: 1, to: lines, run: run?.run ?? live.current.route.run }, true);
         },
         client: (id) => go({ ...live.current.route, view: "one", focus: id, run: "", from: 0, to: 0 }),
       },
@@ -79,8 +81,20 @@ export function LogPanel(p: LogPanelProps) {
   useEffect(() => {
     const v = view.current!;
     let first = true;
+    let latest: Status | undefined;
+    let told = 0;
+    let timer = 0;
     const h = model.bridge.open({ ...p.spec, stderr } as Spec, (s) => {
-      setStatus(s);
+      // The rows follow every status, the words around them a few times a second.
+      const due = !latest || latest.live !== s.live || latest.count === 0 ? 0 : told + wordsEvery - performance.now();
+      latest = s;
+      clearTimeout(timer);
+      const tell = () => {
+        told = performance.now();
+        setStatus(latest);
+      };
+      if (due <= 0) tell();
+      else timer = window.setTimeout(tell, due);
       v.status(s);
       // A line in the address is gone to as soon as it is there.
       if (first && route.from > 0 && !merged && (s.live || s.lines >= route.from)) {
@@ -90,7 +104,10 @@ export function LogPanel(p: LogPanelProps) {
     });
     handle.current = h;
     v.setLog(h, route.from === 0 && !live.current.ended);
-    return () => h.close();
+    return () => {
+      clearTimeout(timer);
+      h.close();
+    };
   }, [stderr]);
 
   useEffect(() => view.current?.setLook({ wrap: settings.wrap, theme, time: settings.time }), [settings.wrap, settings.time, theme]);

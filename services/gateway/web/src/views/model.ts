@@ -25,7 +25,7 @@ export type Link = { state: "connecting" | "online" } | { state: "offline"; sinc
 const soon = 250;
 const refresh = 5000;
 /** Views hear of changes no more often than this, in ms. */
-const pause = 60;
+const pause = 150;
 /** Runs of one client that are remembered. */
 const keptRuns = 50;
 

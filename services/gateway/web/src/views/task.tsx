@@ -1,6 +1,6 @@
 // A task: its clients on the left, and one of three views of what they write.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Api, ApiRun } from "../api.ts";
 import type { Route, ViewName } from "../route.ts";
 import type { Theme } from "../rows/colour.ts";
@@ -35,7 +35,8 @@ export interface TaskProps {
 
 export function TaskPage(p: TaskProps) {
   const { task, route, go, settings } = p;
-  const [model, setModel] = useState<TaskModel>();
+  // Made at once, not in an effect: effects wait for the first paint, and the connection need not.
+  const [model] = useState(() => new TaskModel(task, p.token, p.api));
   const [, redraw] = useState(0);
   const [help, setHelp] = useState(false);
   const [side, setSide] = useState(false);
@@ -43,34 +44,32 @@ export function TaskPage(p: TaskProps) {
   notify.current = settings.notify;
 
   useEffect(() => {
-    const m = new TaskModel(task, p.token, p.api);
-    setModel(m);
-    const off = m.listen(() => redraw((n) => n + 1));
-    const end = m.onEnd((r) => tell(task, r, notify.current));
+    const off = model.listen(() => redraw((n) => n + 1));
+    const end = model.onEnd((r) => tell(task, r, notify.current));
     return () => {
       off();
       end();
-      m.close();
+      model.close();
     };
-  }, [task, p.token]);
+  }, [model]);
 
-  const clients = model ? [...model.clients.values()] : [];
+  const clients = [...model.clients.values()];
   const ids = route.all ? clients.map((c) => c.id) : route.ids;
   // Without a word in the address the only client, or the one that failed or runs, is the one to show.
   const focus = route.focus !== "" || route.ids.length > 0 ? route.focus : ([...clients].sort((a, b) => rank(a) - rank(b) || newest(b) - newest(a))[0]?.id ?? "");
   const hasFocus = route.ids.length > 0 || clients.length > 0;
   const key = ids.join("\n");
 
-  useEffect(() => {
-    if (!model || !(model.loaded || model.error !== "")) return;
+  useLayoutEffect(() => {
+    if (!model.loaded && model.error === "") return;
     const want = new Set(ids);
     if (hasFocus && route.view === "one") want.add(focus);
     model.detach([...model.clients.values()].filter((c) => c.attached && !want.has(c.id)).map((c) => c.id));
     if (hasFocus && want.has(focus)) model.attach([focus], (model.clients.get(focus)?.runs[0]?.bytes ?? 0) > large ? largeTail : "all");
     model.attach([...want], want.size > many ? tail : "all");
-  }, [model, model?.loaded, model?.error, key, focus, hasFocus, route.view]);
+  }, [model, model.loaded, model.error, key, focus, hasFocus, route.view]);
 
-  const client = model?.clients.get(focus);
+  const client = model.clients.get(focus);
   // A run that was deleted under our eyes is gone from the list; the address may still name it.
   const run = client?.runs.find((r) => r.run === route.run) ?? (route.run === "" ? client?.runs[0] : undefined);
   useEffect(() => showIcon(overall(route.view === "one" ? (client ? [client] : []) : clients, run), title(route, focus, run)));
@@ -97,7 +96,7 @@ export function TaskPage(p: TaskProps) {
   });
 
   const setView = (view: ViewName) => go({ ...route, view, from: 0, to: 0, all: route.all || (view !== "one" && route.ids.length === 0) });
-  const link = model?.link ?? { state: "connecting" as const };
+  const link = model.link;
   if (link.state === "refused" && clients.length === 0)
     return (
       <Notice title={refusal(link.code)}>
@@ -147,12 +146,12 @@ export function TaskPage(p: TaskProps) {
           {refusal(link.code)}. What you see stays, but nothing new comes. Open a fresh address to go on: every <code>tt</code> prints one when it starts. The log itself goes on, nothing is lost.
         </p>
       )}
-      {model?.error && link.state !== "refused" && <p class="warn" role="alert">{model.error}</p>}
-      {model?.problem && <p class="warn" role="alert">{model.problem}</p>}
+      {model.error && link.state !== "refused" && <p class="warn" role="alert">{model.error}</p>}
+      {model.problem && <p class="warn" role="alert">{model.problem}</p>}
       <div class="body">
         <Clients
           clients={clients}
-          loaded={model?.loaded ?? false}
+          loaded={model.loaded}
           attached={new Set(ids)}
           all={route.all}
           focus={route.view === "one" && hasFocus ? focus : undefined}
@@ -161,8 +160,8 @@ export function TaskPage(p: TaskProps) {
           onChoose={choose}
         />
         <main class="content">
-          {!model || (!model.loaded && clients.length === 0) ? (
-            <p class="empty">{model?.error ? "" : "Loading…"}</p>
+          {!model.loaded && clients.length === 0 ? (
+            <p class="empty">{model.error ? "" : "Loading…"}</p>
           ) : route.view === "grid" ? (
             <Grid clients={clients} attached={new Set(ids)} onChoose={choose} />
           ) : route.view === "merged" ? (

@@ -8,8 +8,21 @@ type Event = Exclude<FromWorker, { t: "answer" | "status" }>;
 type Ask = Extract<ToWorker, { ask: number }>;
 type Question = Ask extends infer A ? (A extends Ask ? Omit<A, "ask"> : never) : never;
 
+let early: Worker | undefined;
+
+/** Starts the worker before anything else is done: it is there when the page asks for it. */
+export function startEarly(): void {
+  early ??= new Worker(WORKER, { type: "module" });
+}
+
+function takeWorker(): Worker {
+  const worker = early ?? new Worker(WORKER, { type: "module" });
+  early = undefined;
+  return worker;
+}
+
 export class Bridge {
-  private readonly worker = new Worker(WORKER, { type: "module" });
+  private readonly worker = takeWorker();
   private readonly waiting = new Map<number, (value: unknown) => void>();
   private readonly views = new Map<number, (s: Status) => void>();
   private asked = 0;
