@@ -94,7 +94,7 @@ func (b *Bus) Take(ctx context.Context, owner string, run frame.Run) (*Appender,
 	if err := a.take(ctx); err != nil {
 		return nil, fmt.Errorf("take %s: %w", run.Key, err)
 	}
-	if err := b.owned.add(ctx, a); err != nil {
+	if err := b.owned.add(a); err != nil {
 		a.cancel()
 		return nil, fmt.Errorf("take %s: %w", run.Key, err)
 	}

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -76,5 +75,3 @@ func (b *Bus) endingBetween(ctx context.Context, path string, from uint64, t *ta
 func lostInfo(k frame.Key) frame.ExitInfo {
 	return frame.ExitInfo{Code: []byte("999"), Message: fmt.Sprintf("Lost connection with %s unexpected!", k.Client)}
 }
-
-var errStop = errors.New("stop")

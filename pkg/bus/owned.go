@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -21,10 +20,10 @@ type owned struct {
 
 func newOwned(b *Bus) *owned { return &owned{b: b, runs: map[string]*Appender{}} }
 
-func (o *owned) add(ctx context.Context, a *Appender) error {
+func (o *owned) add(a *Appender) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.listen(ctx); err != nil {
+	if err := o.listen(); err != nil {
 		return err
 	}
 	if was := o.runs[a.path]; was == nil || was.epoch() < a.epoch() { // the one with the lower epoch hears of it by its fence
@@ -41,7 +40,7 @@ func (o *owned) remove(a *Appender) {
 	}
 }
 
-func (o *owned) listen(ctx context.Context) error {
+func (o *owned) listen() error {
 	if o.sub != nil {
 		return nil
 	}

@@ -108,7 +108,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, codeUnknownTransport, "Transport unknown")
 		return
 	}
-	eio := 0
+	var eio int
 	switch q.Get("EIO") {
 	case "3":
 		eio = 3

@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -56,10 +57,11 @@ func (c *Conn) readAll(k *socket) {
 	})
 	for {
 		err := c.readOne(k)
-		if err == nil || err == errGone { // what comes after the end is read and dropped, see socket.hangUp
+		if err == nil || errors.Is(err, errGone) { // what comes after the end is read and dropped, see socket.hangUp
 			continue
 		}
-		if _, transport := err.(transportError); transport {
+		var transport transportError
+		if errors.As(err, &transport) {
 			c.end(ReasonTransportClose)
 			return
 		}

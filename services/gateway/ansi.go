@@ -53,9 +53,10 @@ func (s *stripper) strip(dst, p []byte) []byte {
 				s.state = ground
 			}
 		case inString:
-			if c == 0x07 {
+			switch c {
+			case 0x07:
 				s.state = ground
-			} else if c == 0x1b {
+			case 0x1b:
 				s.state = inStringEsc
 			}
 		case inStringEsc:

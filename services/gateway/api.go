@@ -70,7 +70,7 @@ func (s *Service) authorized(typ auth.Type, handle func(http.ResponseWriter, *ht
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := s.claims(r, typ)
 		if err == nil && !s.roster.isSynced() {
-			err = newProblem(http.StatusServiceUnavailable, "busy", "the list of runs is still being read").retry(1)
+			err = newProblem(http.StatusServiceUnavailable, "busy", "the list of runs is still being read").retry()
 		}
 		if err == nil {
 			err = handle(w, r, claims)

@@ -22,7 +22,6 @@ type attachment struct {
 	active []*place          // those of which more may come, the oldest first
 	// newest is the log place of the client's latest run when the viewer attached: ended runs up to there are yesterday's.
 	newest uint64
-	idle   int // places in places that are not active
 }
 
 // maxIdle bounds how many ended runs an attachment remembers, lest they be delivered again should they come back.

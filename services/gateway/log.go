@@ -152,7 +152,7 @@ func (s *Service) apiLog(w http.ResponseWriter, r *http.Request, c auth.Claims) 
 	case s.downloads <- struct{}{}:
 		defer func() { <-s.downloads }()
 	default:
-		return newProblem(http.StatusTooManyRequests, "too_many", "%d logs are being read, the most that may be at once", s.cfg.MaxDownloads).retry(1)
+		return newProblem(http.StatusTooManyRequests, "too_many", "%d logs are being read, the most that may be at once", s.cfg.MaxDownloads).retry()
 	}
 	total, err := s.extent(r.Context(), st.run)
 	if err != nil {
@@ -367,7 +367,7 @@ func (l *logAnswer) write(b []byte) error {
 
 func (l *logAnswer) flush() error {
 	if err := l.out.Flush(); err != nil {
-		return nil // the caller has gone; the answer is begun, and nobody is there to be told
+		return nil //nolint:nilerr // the caller has gone; the answer is begun, and nobody is there to be told
 	}
 	_ = http.NewResponseController(l.w).Flush() // a writer that cannot flush does so at the end
 	return nil

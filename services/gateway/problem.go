@@ -40,8 +40,9 @@ func badRequest(detail string, args ...any) *problemDetails {
 	return newProblem(http.StatusBadRequest, "bad_request", detail, args...)
 }
 
-func (p *problemDetails) retry(seconds int) *problemDetails {
-	p.retryAfter = seconds
+// retry says that the same may be asked again, a second later.
+func (p *problemDetails) retry() *problemDetails {
+	p.retryAfter = 1
 	return p
 }
 
@@ -57,7 +58,7 @@ func problemFrom(err error) *problemDetails {
 	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, bus.ErrDeleted) {
 		return noSuchRun()
 	}
-	return newProblem(http.StatusServiceUnavailable, "busy", "the log or the token service does not answer").retry(1)
+	return newProblem(http.StatusServiceUnavailable, "busy", "the log or the token service does not answer").retry()
 }
 
 func noSuchRun() *problemDetails {

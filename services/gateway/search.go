@@ -39,7 +39,7 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	case s.searches <- struct{}{}:
 		defer func() { <-s.searches }()
 	default:
-		return newProblem(http.StatusTooManyRequests, "too_many", "%d searches are under way, the most that may be at once", s.cfg.MaxSearches).retry(1)
+		return newProblem(http.StatusTooManyRequests, "too_many", "%d searches are under way, the most that may be at once", s.cfg.MaxSearches).retry()
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.SearchTime)
 	defer cancel()

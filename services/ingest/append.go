@@ -70,7 +70,7 @@ func (x *session) answer() {
 	for {
 		select {
 		case a := <-x.answers:
-			x.settle(a, tick.C)
+			x.settle(a)
 			if a.bye != nil && leave == nil {
 				leave = time.After(byeTime)
 			}
@@ -89,7 +89,7 @@ func (x *session) answer() {
 }
 
 // settle waits until what a is about is durable, and says so.
-func (x *session) settle(a answer, tick <-chan time.Time) {
+func (x *session) settle(a answer) {
 	for {
 		err := x.durable(a)
 		switch {

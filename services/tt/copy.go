@@ -38,7 +38,7 @@ func copyThrough(sys system, r *trace.Run) trace.Exit {
 			}
 			// Ctrl-C reaches the writer of the pipe as well; its last words are waited for, for a moment.
 			select {
-			case <-done:
+			case <-done: //nolint:errcheck // the writer has gone either way
 			case <-signals:
 			case <-time.After(time.Second):
 			}

@@ -57,7 +57,7 @@ func flushCommand(ctx context.Context, args []string, sys system) error {
 }
 
 // flushBehind sends what earlier runs on this host left behind, beside the run, once a server has accepted that. What it does not finish is left for the next one.
-func flushBehind(ctx context.Context, o *options, cfg trace.Config, r *trace.Run) {
+func flushBehind(ctx context.Context, cfg trace.Config, r *trace.Run) {
 	if cfg.Spool.Dir == "" {
 		return
 	}

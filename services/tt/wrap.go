@@ -60,7 +60,7 @@ func wrap(ctx context.Context, o *options, sys system) (int, error) {
 	if err != nil {
 		return 0, &usageError{err}
 	}
-	go flushBehind(ctx, o, cfg, r)
+	go flushBehind(ctx, cfg, r)
 	var exit trace.Exit
 	if len(o.args) == 0 {
 		exit = copyThrough(sys, r)
