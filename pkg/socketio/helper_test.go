@@ -11,7 +11,7 @@ func testConn(s *Server, old bool) *Conn {
 	if old {
 		eio = 3
 	}
-	r := httptest.NewRequest(http.MethodGet, "/socket.io/", nil)
+	r := httptest.NewRequest("GET", "/socket.io/", nil)
 	c := s.newConn(r, r.URL.Query(), eio, "192.0.2.1")
 	s.add(c)
 	c.begin()
