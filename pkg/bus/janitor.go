@@ -129,8 +129,11 @@ func (k *kept) held() int64 {
 func (k *kept) ended() bool { return k.run.Phase.Ended() && !k.run.Connected }
 
 type marker struct {
-	why string
-	at  time.Time
+	why  string
+	at   time.Time
+	upTo uint64 // stream sequence of the run's last chunk when it was removed
+	key  frame.Key
+	seen bool // its log has been looked at: nothing of it is left
 }
 
 func (j *janitor) changed(v watched) {
@@ -145,6 +148,9 @@ func (j *janitor) changed(v watched) {
 		m := marker{why: e.why, at: time.Now()}
 		if e.run != nil && !e.run.Changed.IsZero() {
 			m.at = e.run.Changed
+		}
+		if e.run != nil {
+			m.upTo, m.key = e.run.Checkpoint.StreamSeq, e.run.Key
 		}
 		j.markers[v.path] = m
 		return
@@ -229,6 +235,7 @@ func (j *janitor) round(ctx context.Context) error {
 		j.sweepMany(ctx, &left),
 		j.sweepNamespaces(ctx, &left),
 		j.sweepLog(ctx, info, &left),
+		j.sweepLeftovers(ctx, &left),
 		j.sweepMarkers(ctx, &left),
 		j.sweepRevoked(ctx, &left),
 	)
@@ -443,6 +450,41 @@ func (j *janitor) cutRun(ctx context.Context, k *kept, keep int64, why string) e
 	defer j.mu.Unlock()
 	if live := j.runs[k.path]; live != nil {
 		live.cut = is
+	}
+	return nil
+}
+
+// sweepLeftovers purges the logs of runs whose marker was written by somebody who died before the purge.
+func (j *janitor) sweepLeftovers(ctx context.Context, left *int) error {
+	due := map[string]marker{}
+	j.mu.Lock()
+	for p, m := range j.markers {
+		if !m.seen && *left > 0 {
+			*left--
+			due[p] = m
+		}
+	}
+	j.mu.Unlock()
+	for p, m := range due {
+		first, err := j.b.leaderChunkFrom(ctx, j.b.live, p, 1)
+		if err != nil {
+			return fmt.Errorf("look for what is left of %s: %w", m.key, err)
+		}
+		below := uint64(0) // all of it
+		if m.why == whyEvicted {
+			below = m.upTo + 1 // what lies behind was appended since, by a run that came back
+		}
+		if first != nil && (below == 0 || first.StreamSeq < below) {
+			if err := j.b.purge(ctx, logStream, prefixIn+p, below); err != nil {
+				return fmt.Errorf("purge what is left of %s: %w", m.key, err)
+			}
+		}
+		j.mu.Lock()
+		if m, there := j.markers[p]; there {
+			m.seen = true
+			j.markers[p] = m
+		}
+		j.mu.Unlock()
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func TestEvictedRunComesBack(t *testing.T) {
 		finished(t, b, runKey("x", i), 1)
 	}
 	stop := sweep(t, b, JanitorConfig{Runs: 1})
-	eventually(t, "evicted", func() bool { return st.deleted(run.Key.Run) })
+	eventually(t, "evicted", func() bool { return st.deleted(run.Key.Run) && purged(t, b, run.Key) })
 	stop()
 	a = take(t, b, "ing-2", run)
 	if a.Next() != 4 {
@@ -206,5 +206,33 @@ func TestJanitorSweepsExpiredRevocations(t *testing.T) {
 	eventually(t, "the old one is swept", func() bool { return !left("old") })
 	if !left("valid") || !left("forever") {
 		t.Error("a revocation that is needed was swept")
+	}
+}
+
+func purged(t testing.TB, b *Bus, key frame.Key) bool {
+	t.Helper()
+	m, err := b.lastMessage(deadline(t), logStream, prefixIn+path(key))
+	return err == nil && m == nil
+}
+
+// Whoever removes a run dies between the marker and the purge; the next janitor finishes, and leaves alone what is not marked.
+func TestJanitorFinishesRemovals(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	for i := range 3 {
+		finished(t, b, runKey("n", i), 100)
+	}
+	if err := b.markRemoved(deadline(t), runKey("n", 0), whyDeleted, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.markRemoved(deadline(t), runKey("n", 1), whyEvicted, true); err != nil {
+		t.Fatal(err)
+	}
+	sweep(t, b, JanitorConfig{})
+	for i := range 2 {
+		eventually(t, fmt.Sprintf("the log of run %d is purged", i), func() bool { return purged(t, b, runKey("n", i)) })
+	}
+	if h := read(t, b, runKey("n", 2), 0, 0); len(h.output()) != 100 {
+		t.Errorf("the run that is not marked has %d bytes left, want 100", len(h.output()))
 	}
 }
