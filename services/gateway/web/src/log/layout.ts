@@ -22,6 +22,8 @@ export const mutableRows = 64;
 /** One row as stored: UTF-8 text that holds only SGR sequences, OSC 8 links and tabs beside what is printed. */
 export interface StoredRow {
   bytes: Uint8Array;
+  /** How many bytes the row has, where fewer were asked for. */
+  size: number;
   style: Style;
   line: number;
   at: number;
@@ -327,16 +329,20 @@ export class Layout {
     this.closed = true;
   }
 
-  get(i: number): StoredRow | undefined {
+  /** A row, or its first `most` bytes: of a line of 10 MB nobody wants a copy for each look at its beginning. */
+  get(i: number, most = Infinity): StoredRow | undefined {
     if (i < this.first || i >= this.count) return undefined;
     const t = this.table;
     if (i >= t.count) {
       const r = this.screen!.rows[i - t.count]!;
-      return { bytes: this.encoder.encode(serialize(r)), style: PLAIN, line: r.line, at: r.at, flags: r.flags };
+      const bytes = this.encoder.encode(serialize(r));
+      return { bytes, size: bytes.length, style: PLAIN, line: r.line, at: r.at, flags: r.flags };
     }
     const start = t.start(i);
+    const size = this.endOf(i) - start;
     return {
-      bytes: this.pages.read(start, this.endOf(i)),
+      bytes: this.pages.read(start, start + Math.min(size, most)),
+      size,
       style: this.styles.style(t.style(i)),
       line: t.line(i),
       at: t.at(i),
@@ -347,11 +353,6 @@ export class Layout {
   /** When a row began, in ms. */
   timeOf(i: number): number {
     return i < this.table.count ? this.table.at(i) : (this.screen?.rows[i - this.table.count]?.at ?? this.at);
-  }
-
-  /** Bytes of a row. */
-  size(i: number): number {
-    return this.endOf(i) - this.table.start(i);
   }
 
   private endOf(i: number): number {

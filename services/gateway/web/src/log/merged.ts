@@ -74,9 +74,9 @@ export class Merged implements Source {
   get stable() {
     return Math.max(0, this.items.length - 200);
   }
-  get(row: number): StoredRow | undefined {
+  get(row: number, most?: number): StoredRow | undefined {
     const it = this.items[row];
-    return it?.log.layout.get(it.row);
+    return it?.log.layout.get(it.row, most);
   }
   from(row: number): string {
     return this.items[row]?.log.info.from ?? "";

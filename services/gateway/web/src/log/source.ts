@@ -14,7 +14,8 @@ export interface Source {
   readonly count: number;
   readonly stable: number;
   readonly epoch: number;
-  get(row: number): StoredRow | undefined;
+  /** A row, or its first `most` bytes. */
+  get(row: number, most?: number): StoredRow | undefined;
   /** Whose row it is, in a log of several clients. */
   from?(row: number): string;
   /** The row of a line (line feeds before it), or the nearest. */
@@ -52,7 +53,7 @@ export class StderrSource implements Source {
         i = this.of.next(i);
         if (i >= this.of.count) break;
       }
-      const r = this.of.get(i);
+      const r = this.of.get(i, 0);
       if (r && r.flags & (STDERR | NOTE | GAP)) {
         const last = this.rows[this.rows.length - 1];
         if (last === undefined || last < i) this.rows.push(i);
@@ -72,9 +73,9 @@ export class StderrSource implements Source {
   get epoch() {
     return this.of.epoch;
   }
-  get(row: number) {
+  get(row: number, most?: number) {
     const r = this.rows[row];
-    return r === undefined ? undefined : this.of.get(r);
+    return r === undefined ? undefined : this.of.get(r, most);
   }
   from(row: number): string {
     return this.of.from?.(this.rows[row] ?? -1) ?? "";
@@ -102,16 +103,17 @@ export class StderrSource implements Source {
 export function show(source: Source, from: number, to: number, whole = false): Row[] {
   const out: Row[] = [];
   for (let i = Math.max(from, source.first); i < Math.min(to, source.count); i++) {
-    const r = source.get(i);
+    const limit = whole ? wholeAt : clipAt;
+    const r = source.get(i, limit + 1);
     if (!r) continue;
-    const { spans: list, clipped } = spans(r.bytes, r.style, whole ? wholeAt : clipAt);
+    const { spans: list, clipped } = spans(r.bytes, r.style, limit);
     const row: Row = {
       row: i,
       line: r.flags & (NOTE | GAP) ? 0 : r.line + 1,
       at: r.at,
       flags: r.flags & ~BROKEN,
       spans: list.map((s): RowSpan => (s.href === undefined ? [s.text, s.style.fg, s.style.bg, s.style.flags] : [s.text, s.style.fg, s.style.bg, s.style.flags, s.href])),
-      clipped: clipped ? r.bytes.length : 0,
+      clipped: clipped ? r.size : 0,
     };
     if (source.from) row.from = source.from(i);
     out.push(row);

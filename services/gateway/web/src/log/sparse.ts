@@ -60,7 +60,7 @@ export class Sparse implements Source {
     const key = `${version} ${layout.count} ${layout.first} ${this.windows.length} ${this.clock} ${this.total} ${this.log.live}`;
     if (key === this.key) return;
     this.key = key;
-    const main = layout.count > layout.first ? { from: layout.get(layout.first)!.line, to: layout.lines } : undefined;
+    const main = layout.count > layout.first ? { from: layout.get(layout.first, 0)!.line, to: layout.lines } : undefined;
     // What has come in full makes a window there needless.
     if (main) this.windows = this.windows.filter((w) => w.to <= main.from || w.from >= main.to);
     const list: { from: number; to: number; layout: Layout; offset: number; rows: number }[] = this.windows.map((w) => ({
@@ -123,14 +123,14 @@ export class Sparse implements Source {
     return p && row < p.row + p.rows ? p : undefined;
   }
 
-  get(row: number): StoredRow | undefined {
+  get(row: number, most?: number): StoredRow | undefined {
     this.update();
     const p = this.part(row);
     if (!p) return undefined;
-    if (p.layout) return p.layout.get(row - p.row + p.offset);
+    if (p.layout) return p.layout.get(row - p.row + p.offset, most);
     const line = p.line + row - p.row;
-    if (line < this.goneBefore) return { bytes: goneText, style: PLAIN, line, at: 0, flags: GAP };
-    return { bytes: new Uint8Array(0), style: PLAIN, line, at: 0, flags: HOLE };
+    if (line < this.goneBefore) return { bytes: goneText, size: goneText.length, style: PLAIN, line, at: 0, flags: GAP };
+    return { bytes: new Uint8Array(0), size: 0, style: PLAIN, line, at: 0, flags: HOLE };
   }
 
   /** The next row from this one on that is here. */

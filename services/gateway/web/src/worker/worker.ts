@@ -74,9 +74,9 @@ function flush(): void {
 function lastLine(l: RunLog): string {
   const { layout } = l;
   for (let i = layout.count - 1; i >= Math.max(layout.first, layout.count - 5); i--) {
-    const r = layout.get(i);
+    const r = layout.get(i, 300);
     if (!r) continue;
-    const s = plainText(r.bytes.length > 300 ? r.bytes.subarray(0, 300) : r.bytes).trim();
+    const s = plainText(r.bytes).trim();
     if (s !== "") return s;
   }
   return "";
@@ -241,7 +241,7 @@ async function lines(v: View, from: number, to: number): Promise<string> {
 }
 
 function firstStderr(s: Source, after: number): number {
-  for (let i = Math.max(s.first, after); i < s.count; i++) if ((s.get(i)?.flags ?? 0) & STDERR) return i;
+  for (let i = Math.max(s.first, after); i < s.count; i++) if ((s.get(i, 0)?.flags ?? 0) & STDERR) return i;
   return -1;
 }
 
