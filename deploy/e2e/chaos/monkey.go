@@ -211,8 +211,12 @@ func (m *monkey) strike(ctx context.Context, n *node, d deed) (back func() error
 		return func() error {
 			wctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 			defer cancel()
-			if code, err := p.Wait(wctx); err != nil || code != 0 && n.role != "nats" && code != 143 {
-				return fmt.Errorf("%s after SIGTERM: exit %d, %v\n%s", n.name, code, err, p.Tail(20))
+			code, err := p.Wait(wctx)
+			if err != nil {
+				return fmt.Errorf("%s after SIGTERM: %w", n.name, err)
+			}
+			if code != 0 && n.role != "nats" {
+				return fmt.Errorf("%s after SIGTERM: exit %d\n%s", n.name, code, p.Tail(20))
 			}
 			return m.again(ctx, n, until)
 		}
