@@ -44,6 +44,20 @@ type conn struct {
 	wire wire
 }
 
+// patience is how long a peer may take over one step of a handshake.
+const patience = 5 * time.Second
+
+// openAgain is open with three more tries, for peers that lose a handshake now and then; failed counts what it took.
+func openAgain(addr string, w wire, buffer int, failed *atomic.Int64) (c *conn, err error) {
+	for range 4 {
+		if c, err = open(addr, w, buffer); err == nil {
+			return c, nil
+		}
+		failed.Add(1)
+	}
+	return nil, err
+}
+
 // open connects and waits until the peer has let us in.
 func open(addr string, w wire, buffer int) (*conn, error) {
 	nc, err := net.Dial("tcp", addr)
@@ -88,7 +102,7 @@ func (c *conn) upgrade(addr, path string) error {
 	if err != nil {
 		return err
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.nc.SetReadDeadline(time.Now().Add(patience))
 	defer func() { _ = c.nc.SetReadDeadline(time.Time{}) }()
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil {
@@ -101,7 +115,7 @@ func (c *conn) upgrade(addr, path string) error {
 }
 
 func (c *conn) await(prefix string) error {
-	_ = c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.nc.SetReadDeadline(time.Now().Add(patience))
 	defer func() { _ = c.nc.SetReadDeadline(time.Time{}) }()
 	for {
 		p, err := c.frame()
@@ -173,8 +187,10 @@ type crowd struct {
 	conns []*conn
 	got   atomic.Int64
 	lost  atomic.Int64 // viewers whose connection broke
-	late  latencies
-	wg    sync.WaitGroup
+
+	failed atomic.Int64 // handshakes that had to be tried again
+	late   latencies
+	wg     sync.WaitGroup
 }
 
 // gather connects n viewers, 50 at a time, and lets them read.
@@ -186,7 +202,7 @@ func gather(addr string, w wire, n, buffer int, measure bool) (*crowd, error) {
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots }()
-			v, err := open(addr, w, buffer)
+			v, err := openAgain(addr, w, buffer, &c.failed)
 			c.conns[i] = v
 			errs <- err
 		}()

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -140,6 +141,9 @@ func fanOut(s *process, p peer, t *table, row string, viewers, n, size int) erro
 	wall, used, own := time.Since(began), s.cpu()-before, cpuOf(os.Getpid())-mine
 	if got != want {
 		fmt.Fprintf(os.Stderr, "%s: %s: %d of %d delivered, %d viewers lost\n", p.name, row, got, want, c.lost.Load())
+		if got == 0 {
+			return nil
+		}
 	}
 	t.add(row, p.name, float64(got)/used.Seconds())
 	t.add("  (events a second)", p.name, float64(got)/wall.Seconds())
@@ -169,6 +173,7 @@ func handshakes(s *process, p peer, t *table) error {
 	const n = 3000
 	per := func(row string, one func() (*conn, error)) error {
 		used := s.cpu()
+		var failed atomic.Int64
 		var wg sync.WaitGroup
 		errs := make(chan error, 16)
 		for range 16 {
@@ -177,11 +182,14 @@ func handshakes(s *process, p peer, t *table) error {
 				defer wg.Done()
 				for range n / 16 {
 					c, err := one()
-					if err != nil {
+					if err == nil {
+						c.nc.Close()
+						continue
+					}
+					if failed.Add(1) > n/20 { // a peer that loses one now and then is still measured
 						errs <- err
 						return
 					}
-					c.nc.Close()
 				}
 			}()
 		}
@@ -192,6 +200,7 @@ func handshakes(s *process, p peer, t *table) error {
 		default:
 		}
 		t.add(row, p.name, n/16*16/(s.cpu()-used).Seconds())
+		t.add("  failed, of 2,992", p.name, float64(failed.Load()))
 		return nil
 	}
 	if err := per("handshakes/CPU s, WebSocket", func() (*conn, error) { return open(s.addr, p.wire, 1024) }); err != nil {

@@ -64,7 +64,7 @@ func (p *process) stop() {
 }
 
 // fanLimit is how long a peer may take to emit what it was told to; longer, and it is frozen.
-const fanLimit = 20 * time.Second
+const fanLimit = 40 * time.Second
 
 // fan makes the peer emit, and returns when it has handed everything to its own queues.
 func (p *process) fan(n, size int, gap time.Duration) error {
