@@ -109,6 +109,9 @@ func (r *Run) Connected() <-chan struct{} { return r.sender.accepted }
 // Closed is closed when Close has done its work.
 func (r *Run) Closed() <-chan struct{} { return r.closed }
 
+// Ending says that the producer has ended, and only what it wrote before is still to be read: with spool.Config.Block a Write waits no longer.
+func (r *Run) Ending() { r.spool.Ending() }
+
 // Note adds a sentence to the run that is not its output.
 func (r *Run) Note(text string) {
 	r.order.Lock()
@@ -147,6 +150,7 @@ type Outcome struct {
 
 // Close ends the run; it is called once. It waits for the rest to be delivered while the server takes it, up to Config.Linger.
 func (r *Run) Close(exit Exit) Outcome {
+	r.Ending()
 	r.out.end()
 	r.err.end()
 	r.order.Lock()

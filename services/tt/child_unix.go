@@ -50,6 +50,7 @@ func (c *child) run(r *trace.Run) trace.Exit {
 		p.read(&echo{to: c.sys.stdout, sent: r.Stdout()}, &echo{to: c.sys.stderr, sent: r.Stderr()})
 	}()
 	status := <-ended
+	r.Ending()
 	if !p.drain(drained) {
 		r.Note("the command has ended, but a process it left behind holds its output open; what that writes from now on is not sent")
 	}

@@ -70,6 +70,7 @@ type Spool struct {
 	diskErr  error  // why the disk was last refused
 	retryAt  time.Time
 	closed   bool
+	ending   bool
 	scratch  []byte
 	spare    []byte // of a deleted segment in memory, for the next one
 
@@ -180,8 +181,16 @@ func (s *Spool) wake() {
 	}
 }
 
+// Ending says that the run has ended and only a little is still to come: with Config.Block the limit holds nothing up any more, and nothing is dropped either.
+func (s *Spool) Ending() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	s.space.Broadcast()
+}
+
 func (s *Spool) full(need int64) bool {
-	if s.closed || len(s.segs) == 0 {
+	if s.closed || s.ending || len(s.segs) == 0 {
 		return false
 	}
 	if s.dir == "" || s.inMemory > 0 {
@@ -260,6 +269,9 @@ func (s *Spool) removeEmpty() {
 
 // dropToLimits drops the oldest segments while there is too much, but never the one being written.
 func (s *Spool) dropToLimits() {
+	if s.cfg.Block {
+		return
+	}
 	for len(s.segs) > 1 && s.dir != "" && s.total > s.cfg.Limit+s.cfg.Limit/overhead {
 		s.drop(0)
 	}
