@@ -95,7 +95,7 @@ func splitList(text string) []string {
 
 // accept waits for authenticate, and for nothing else; what comes before it is ignored.
 func (d *door) accept(c *socketio.Conn) {
-	timer := time.AfterFunc(authenticateWithin, func() {
+	timer := newPatience(authenticateWithin, func() {
 		d.metrics.authenticates.WithLabelValues("none", "timeout").Inc()
 		c.Disconnect()
 	})

@@ -35,9 +35,9 @@ class Viewer {
     s.on('eof', (m) => this.eof(m));
     s.on('gap', (m) => this.trouble.push('gap ' + JSON.stringify(m)));
     s.on('problem', (m) => this.trouble.push('problem ' + JSON.stringify(m)));
-    s.on('authenticated', (m) => m.error && this.trouble.push('refused ' + JSON.stringify(m)));
+    s.on('authenticated', (m) => m.error && m.code !== 'busy' && this.trouble.push('refused ' + JSON.stringify(m)));
     s.on('disconnect', (why) => {
-      if (why !== 'io server disconnect') return;
+      if (why !== 'io server disconnect') return; // it comes back by itself, also when it was told that the server is busy
       this.trouble.push('told to go');
     });
   }
