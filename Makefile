@@ -92,6 +92,9 @@ bench: build ## measure, and compare with others (deploy/bench)
 bench-socketio: ## measure pkg/socketio beside other servers (deploy/bench/socketio)
 	cd deploy/bench && go run ./socketio $(BENCHFLAGS)
 
+bench-tt: build ## measure what tt costs the command it runs
+	cd deploy/bench && go run ./tt $(BENCHFLAGS)
+
 bench-page: build chromium ## measure the page in Chromium, beside xterm.js with the same bytes
 	cd $(WEB) && node bench/run.mjs page
 
