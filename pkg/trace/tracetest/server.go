@@ -100,14 +100,16 @@ func start(t testing.TB, faults Faults, secure bool) *Server {
 	}
 	h := httptest.NewUnstartedServer(io)
 	h.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	// A client that has lost an earlier server on this port may be here before Start returns: what it reads is set first.
 	if secure {
+		s.URL = "https://" + h.Listener.Addr().String()
 		h.TLS = &tls.Config{}
 		h.StartTLS()
 		s.Authority = h.Certificate()
 	} else {
+		s.URL = "http://" + h.Listener.Addr().String()
 		h.Start()
 	}
-	s.URL = h.URL
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
