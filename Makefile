@@ -51,8 +51,8 @@ test-go: web
 	go test -race $(TESTFLAGS) ./...
 
 # They run the real binaries, so these are built first.
-test-modules: build chromium
-	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && go test -race $(TESTFLAGS) ./...); done
+test-modules: build chromium tools
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && CHECKS=all go test -race $(TESTFLAGS) ./...); done
 
 # The page in a real browser, against the real services.
 test-page: build chromium
@@ -63,7 +63,7 @@ chromium: # the page is tested in a real browser
 	  echo "no Chromium here: installing it with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
 
-tools: # what checks the deployment's files; without them those tests are skipped, with them and CHECKS=all they are not
+tools: # what checks the deployment's files
 	@command -v promtool >/dev/null && { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; } || { \
 	  echo "installing haproxy and promtool with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy prometheus; }
