@@ -45,6 +45,9 @@ type Config struct {
 	// Linger is how long Close waits for what is left to be delivered, while the server takes it. Negative: not at all; 0: DefaultLinger.
 	Linger time.Duration
 
+	// Deferred puts off connecting until Connect or Close is called: for who has something to start first.
+	Deferred bool
+
 	// Accepted, if set, is called once, with the address at which people can watch. Warn, if set, is called with plain sentences about trouble that the
 	// user should know of. Both are called from one goroutine at a time, and must not block.
 	Accepted func(url string)

@@ -23,8 +23,10 @@ type Run struct {
 	out    *stream
 	err    *stream
 	stop   context.CancelFunc
-	done   chan struct{}
-	closed chan struct{}
+	// connect starts the sender, once.
+	connect func()
+	done    chan struct{}
+	closed  chan struct{}
 
 	order sync.Mutex // guards the order of appends
 }
@@ -67,10 +69,15 @@ func Start(cfg Config) (*Run, error) {
 	r.err = newStream(frame.Stderr, cfg.Redact, &r.order, r.append)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	go func() {
-		defer close(r.done)
-		r.sender.run(ctx)
-	}()
+	r.connect = sync.OnceFunc(func() {
+		go func() {
+			defer close(r.done)
+			r.sender.run(ctx)
+		}()
+	})
+	if !cfg.Deferred {
+		r.Connect()
+	}
 	if cfg.Terminal {
 		r.Note("run in a terminal: stdout and stderr are one stream")
 	}
@@ -93,6 +100,9 @@ type taskObject struct {
 	// Started is when the run began by the client's clock: a run may be delivered long after.
 	Started int64 `json:"startedAt,omitempty"`
 }
+
+// Connect begins sending, where Config.Deferred put it off. It may be called several times.
+func (r *Run) Connect() { r.connect() }
 
 // ID is the run's id.
 func (r *Run) ID() string { return r.id }
@@ -150,6 +160,7 @@ type Outcome struct {
 
 // Close ends the run; it is called once. It waits for the rest to be delivered while the server takes it, up to Config.Linger.
 func (r *Run) Close(exit Exit) Outcome {
+	r.Connect()
 	r.Ending()
 	r.out.end()
 	r.err.end()

@@ -35,6 +35,7 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	if err != nil {
 		return c.cannotStart(r, err)
 	}
+	r.Connect() // now that the command runs: connecting costs more than starting it
 	defer p.restore()
 	ended := make(chan syscall.WaitStatus, 1)
 	go func() { ended <- p.wait() }()

@@ -38,6 +38,7 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	if err := cmd.Start(); err != nil {
 		return c.cannotStart(r, err)
 	}
+	r.Connect()
 	var both sync.WaitGroup
 	both.Go(func() { _ = copyOne(out, c.sys.stdout, r.Stdout()) })  // its end is the end of the output
 	both.Go(func() { _ = copyOne(errs, c.sys.stderr, r.Stderr()) }) // as above

@@ -42,7 +42,7 @@ func wrap(ctx context.Context, o *options, sys system) (int, error) {
 	cfg := trace.Config{
 		URL: o.url, Token: o.token, ID: o.id, Name: name, Command: o.commandText(), Tags: o.tags, Terminal: c.terminal,
 		CAFile: o.ca, Insecure: o.insecure, Spool: o.spoolConfig(sys.getenv), Redact: rules, Linger: o.linger,
-		Accepted: v.url, Warn: v.warn,
+		Accepted: v.url, Warn: v.warn, Deferred: true,
 	}
 	if cfg.Host, err = os.Hostname(); err != nil {
 		cfg.Host = ""
@@ -63,6 +63,7 @@ func wrap(ctx context.Context, o *options, sys system) (int, error) {
 	go flushBehind(ctx, cfg, r)
 	var exit trace.Exit
 	if len(o.args) == 0 {
+		r.Connect()
 		exit = copyThrough(sys, r)
 	} else {
 		exit = c.run(r)
