@@ -18,6 +18,8 @@ const (
 	authenticateWithin = 5 * time.Second
 	// wrongDoorLinger lets the answer at the wrong door arrive before the connection ends.
 	wrongDoorLinger = time.Second
+	// minMessage is the smallest --max-message.
+	minMessage = 2 << 20
 )
 
 // server is a role behind the door; it takes over the connection's events.
@@ -33,11 +35,22 @@ type doorConfig struct {
 	MaxConns       int
 	TrustedProxies int
 	Compress       bool
+
+	MaxMessage, MaxAttachments, MaxPackets int
+	HandshakeRate                          float64
+	HandshakeBurst                         int
+	WriteTimeout                           time.Duration
 }
 
 func (c *doorConfig) register(fs *flag.FlagSet) {
 	fs.StringVar(&c.Origins, "origins", "", "allowed Origin `values` of browsers, with commas between; empty: any, for tokens, not cookies, tell who is who")
 	fs.IntVar(&c.MaxConns, "max-connections", 20_000, "largest `number` of Socket.IO connections")
+	fs.IntVar(&c.MaxMessage, "max-message", 4<<20, "`bytes` of one Socket.IO message; a larger one ends its connection")
+	fs.IntVar(&c.MaxAttachments, "max-attachments", 64, "largest `number` of binary attachments of one message")
+	fs.IntVar(&c.MaxPackets, "max-packets", 20_000, "largest `number` of packets in one polling request")
+	fs.Float64Var(&c.HandshakeRate, "handshake-rate", 500, "handshakes a second and `address`; behind a proxy set --trusted-proxies too; negative: no limit")
+	fs.IntVar(&c.HandshakeBurst, "handshake-burst", 2000, "`handshakes` an address may make at once")
+	fs.DurationVar(&c.WriteTimeout, "write-timeout", 30*time.Second, "a connection that takes nothing for so long is closed")
 	fs.IntVar(&c.TrustedProxies, "trusted-proxies", 0, "`number` of proxies in front whose X-Forwarded-For is believed")
 	fs.BoolVar(&c.Compress, "compress", false, "offer permessage-deflate; about 6 times the CPU on small messages")
 }
@@ -48,6 +61,24 @@ func (c *doorConfig) validate() error {
 	}
 	if c.TrustedProxies < 0 {
 		return fmt.Errorf("--trusted-proxies %d: want 0 or more", c.TrustedProxies)
+	}
+	// A packet of a numbered client holds up to 1 MiB; what is a little larger is to get an answer, not a closed connection.
+	if c.MaxMessage < minMessage {
+		return fmt.Errorf("--max-message %d: want at least %d", c.MaxMessage, minMessage)
+	}
+	if c.HandshakeRate == 0 {
+		return fmt.Errorf("--handshake-rate 0: nobody could come in")
+	}
+	for _, v := range []struct {
+		flag string
+		n    int
+	}{{"max-attachments", c.MaxAttachments}, {"max-packets", c.MaxPackets}, {"handshake-burst", c.HandshakeBurst}} {
+		if v.n < 1 {
+			return fmt.Errorf("--%s %d: want at least 1", v.flag, v.n)
+		}
+	}
+	if c.WriteTimeout < time.Second {
+		return fmt.Errorf("--write-timeout %v: want at least 1s", c.WriteTimeout)
 	}
 	return nil
 }
@@ -65,6 +96,8 @@ func openDoor(h *host, cfg doorConfig, r roles, siblings *bus.Processes) (*door,
 	d := &door{roles: r, metrics: newDoorMetrics(h.registry)}
 	sockets, err := socketio.NewServer(socketio.Config{
 		Name: h.self.Incarnation, MaxConns: cfg.MaxConns, TrustedProxies: cfg.TrustedProxies, Compress: cfg.Compress,
+		MaxMessage: cfg.MaxMessage, MaxAttachments: cfg.MaxAttachments, MaxPackets: cfg.MaxPackets,
+		HandshakeRate: cfg.HandshakeRate, HandshakeBurst: cfg.HandshakeBurst, WriteTimeout: cfg.WriteTimeout,
 		Origins: splitList(cfg.Origins), Log: h.log, Metrics: d.metrics.sockets(), Peer: peer(siblings),
 	}, d.accept)
 	if err != nil {
