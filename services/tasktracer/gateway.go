@@ -44,5 +44,6 @@ func newGateway(b *base, cfg gateway.Config) (*gateway.Service, error) {
 		return nil, err
 	}
 	s.Mount(b.mux)
+	b.health.Check("gateway", s.Ready)
 	return s, nil
 }
