@@ -398,26 +398,3 @@ func (s *Service) apiDelete(w http.ResponseWriter, r *http.Request, c auth.Claim
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
-
-// counted counts requests by route and status.
-func (s *Service) counted(route string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		defer func() { s.m.http.WithLabelValues(route, strconv.Itoa(sw.status)).Inc() }()
-		next.ServeHTTP(sw, r)
-	})
-}
-
-// statusWriter remembers the status.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController through.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

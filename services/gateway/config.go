@@ -16,6 +16,8 @@ type Config struct {
 	MaxAttached int
 	// MaxDownloads and MaxSearches are how many logs are read, and searched, over HTTP at once. More are told to come again.
 	MaxDownloads, MaxSearches int
+	// WriteTimeout ends an HTTP answer of which the caller has taken nothing for so long.
+	WriteTimeout time.Duration
 	// SearchTime ends a search.
 	SearchTime time.Duration
 	// VerifyWithin bounds the asking of the token service.
@@ -29,6 +31,7 @@ func (c *Config) Register(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxAttached, "gateway-max-attached", 2000, "clients one viewer may be attached to")
 	fs.IntVar(&c.MaxDownloads, "gateway-downloads", 64, "logs read over HTTP at once")
 	fs.IntVar(&c.MaxSearches, "gateway-searches", 8, "searches at once")
+	fs.DurationVar(&c.WriteTimeout, "gateway-write-timeout", 30*time.Second, "an HTTP caller that takes nothing of its answer for so long is let go")
 	fs.DurationVar(&c.SearchTime, "gateway-search-time", 10*time.Second, "time after which a search ends with what it has found")
 	fs.DurationVar(&c.VerifyWithin, "gateway-verify-within", 5*time.Second, "how long the token service may take")
 }
@@ -48,6 +51,9 @@ func (c *Config) Validate() error {
 		if f.value < f.min {
 			return fmt.Errorf("--%s %d: must be at least %d", f.name, f.value, f.min)
 		}
+	}
+	if c.WriteTimeout <= 0 {
+		return fmt.Errorf("--gateway-write-timeout %s: must be more than 0", c.WriteTimeout)
 	}
 	if c.SearchTime <= 0 {
 		return fmt.Errorf("--gateway-search-time %s: must be more than 0", c.SearchTime)

@@ -7,7 +7,7 @@ type Metrics struct {
 	viewers, feeds, runs, ringBytes, cacheBytes prometheus.Gauge
 
 	chunks, encodings, reads, cacheHits, lagged, missed prometheus.Counter
-	events, eventBytes, deleted                         prometheus.Counter
+	events, eventBytes, deleted, stalled                prometheus.Counter
 
 	gaps, retries, refused, ended, http *prometheus.CounterVec
 
@@ -51,6 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		events:     counter("events_total", "Events handed to viewer sockets."),
 		eventBytes: counter("event_bytes_total", "Bytes of their arguments."),
 		deleted:    counter("deletions_total", "Runs deleted through the API."),
+		stalled:    counter("http_stalled_total", "HTTP callers let go because they took nothing of their answer."),
 
 		gaps:    vec("gaps_total", "Gaps that viewers were told of.", "reason"),
 		retries: vec("retries_total", "Requests to NATS made again.", "op"),
