@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"tasktracer/pkg/frame"
@@ -37,9 +38,12 @@ type Flushed struct {
 
 // Flush sends what earlier runs on this host left behind, one after the other, and tells each one's fate to report. Its own error is that of reading the directory, or ctx's.
 func Flush(ctx context.Context, cfg FlushConfig, report func(Flushed)) error {
-	left, err := spool.Left(cfg.Dir)
+	left, damaged, err := spool.Left(cfg.Dir)
 	if err != nil {
 		return err
+	}
+	for _, run := range damaged {
+		report(Flushed{Run: run, Err: fmt.Errorf("%w: where its output should go cannot be read; it stays in %s", spool.ErrDamaged, filepath.Join(cfg.Dir, run))})
 	}
 	for _, meta := range left {
 		if ctx.Err() != nil {
@@ -102,6 +106,9 @@ func complete(s *spool.Spool, next uint64) {
 	text := "tt was killed; what the command did and wrote after this is unknown"
 	if meta := s.Meta(); meta.Boot != "" && meta.Boot != spool.Boot() {
 		text = "the host went down; up to a second of output before that may be missing, and what came after is unknown"
+	}
+	if torn := s.Status().Torn; torn > 0 {
+		text += fmt.Sprintf("; the last %d bytes of what tt had kept were damaged", torn)
 	}
 	now := time.Now().UnixMilli()
 	// The spool's only errors are its end and a context's.

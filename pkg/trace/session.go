@@ -223,6 +223,9 @@ func (n *session) send(ctx context.Context, window int) (more bool, err error) {
 	case err != nil:
 		return false, err
 	case gap != nil:
+		if gap.Damaged {
+			return true, n.sendGap(ctx, gap, "were lost: what tt had kept on the disk was damaged")
+		}
 		return true, n.sendGap(ctx, gap, "were dropped: the spool's limit was reached while the server could not be reached")
 	case len(recs) == 0:
 		return false, nil

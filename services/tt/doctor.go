@@ -147,10 +147,13 @@ func (d *doctor) spool() {
 		return
 	}
 	d.ok("spool", "%s", dir)
-	left, err := spool.Left(dir)
+	left, damaged, err := spool.Left(dir)
 	if err != nil {
 		d.bad("spool", err, "see who owns the directory")
 		return
+	}
+	for _, run := range damaged {
+		d.hint("spool", "%s is damaged: it cannot be known where its output should go; delete %s when you have looked at it", run, filepath.Join(dir, run))
 	}
 	if len(left) > 0 {
 		d.hint("spool", "%d runs are there: running now, or left to be sent by `tt flush`", len(left))

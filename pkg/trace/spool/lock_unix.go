@@ -5,13 +5,12 @@ package spool
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
 // lockDir takes the lock of a spool directory; ErrBusy where another process has it. The lock goes when the file is closed or the process dies.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+func lockDir(dir string, create bool) (*os.File, error) {
+	f, err := openLock(dir, create)
 	if err != nil {
 		return nil, err
 	}

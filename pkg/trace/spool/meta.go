@@ -2,13 +2,17 @@ package spool
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 const (
 	metaFile = "meta.json"
+	metaCopy = "meta.copy.json" // the same again: without it nothing could be sent
 	lockFile = "lock"
 )
 
@@ -33,10 +37,28 @@ type Meta struct {
 	Insecure bool   `json:"insecure,omitempty"`
 }
 
+// storedMeta is a Meta as it lies on the disk.
+type storedMeta struct {
+	Meta
+	Sum uint32 `json:"sum"` // CRC-32C of the rest
+}
+
+func (m Meta) sum() (uint32, error) {
+	b, err := json.Marshal(m)
+	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)), err
+}
+
 func writeMeta(dir string, m Meta) error {
-	b, err := json.MarshalIndent(m, "", "  ")
+	sum, err := m.sum()
 	if err != nil {
 		return fmt.Errorf("spool meta: %w", err)
+	}
+	b, err := json.Marshal(storedMeta{m, sum})
+	if err != nil {
+		return fmt.Errorf("spool meta: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, metaCopy), b, 0o600); err != nil {
+		return err
 	}
 	tmp := filepath.Join(dir, metaFile+".new")
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
@@ -45,19 +67,35 @@ func writeMeta(dir string, m Meta) error {
 	return os.Rename(tmp, filepath.Join(dir, metaFile))
 }
 
-func readMeta(dir string) (Meta, error) {
-	b, err := os.ReadFile(filepath.Join(dir, metaFile))
+// readMeta reads whichever of the two is sound. Its error wraps fs.ErrNotExist where there is neither, and ErrDamaged where neither is sound.
+func readMeta(dir string) (m Meta, err error) {
+	if m, err = readOneMeta(dir, metaFile); err == nil {
+		return m, nil
+	}
+	if m, err2 := readOneMeta(dir, metaCopy); err2 == nil {
+		return m, nil
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = err2
+	}
+	return Meta{}, err
+}
+
+func readOneMeta(dir, name string) (Meta, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return Meta{}, err
 	}
-	var m Meta
+	var m storedMeta
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Meta{}, fmt.Errorf("spool meta of %s: %w", filepath.Base(dir), err)
+		return Meta{}, fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+	}
+	if sum, err := m.Meta.sum(); err != nil || sum != m.Sum {
+		return Meta{}, fmt.Errorf("%w: %s: its checksum is wrong", ErrDamaged, name)
 	}
 	if m.Run != filepath.Base(dir) {
-		return Meta{}, fmt.Errorf("spool meta of %s names run %q", filepath.Base(dir), m.Run)
+		return Meta{}, fmt.Errorf("%w: %s names run %q", ErrDamaged, name, m.Run)
 	}
-	return m, nil
+	return m.Meta, nil
 }
 
 // Boot identifies the boot of this host; empty where the system does not tell.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 )
 
 // readBuffer holds at least one record of the largest size.
@@ -14,6 +15,8 @@ type Gap struct {
 	From, To uint64
 	// Bytes is how many output bytes they held; -1 where unknown.
 	Bytes int64
+	// Damaged tells that they were lost by damage to the spool, not to its limit.
+	Damaged bool
 }
 
 // Reader reads a spool's records in order, from any place, any number of times. It is for one goroutine; several may read one spool.
@@ -65,7 +68,7 @@ func (r *Reader) Read(limit, max int) (recs []Record, gap *Gap, err error) {
 				continue
 			}
 			if err != nil && !errors.Is(err, io.EOF) {
-				r.s.damaged(r.seg, r.next, r.at)
+				r.s.damaged(r.seg)
 				continue
 			}
 		}
@@ -75,7 +78,7 @@ func (r *Reader) Read(limit, max int) (recs []Record, gap *Gap, err error) {
 			return recs, nil, nil
 		}
 		if !sound {
-			r.s.damaged(r.seg, r.next, r.at)
+			r.s.damaged(r.seg)
 		}
 	}
 }
@@ -97,19 +100,19 @@ func (r *Reader) locate() (file *os.File, n int, gap *Gap, ok bool) {
 		r.seg = nil
 		for _, seg := range s.segs {
 			if seg.last >= r.next {
-				r.seg, r.at = seg, int64(segmentHeader)
+				r.seg, r.at = seg, seg.start
 				break
 			}
 		}
 		if r.seg == nil {
-			gap = r.skip(s.last+1, s.output)
+			gap = r.skip(s.last+1, int64(s.output), s.torn > 0)
 			return nil, 0, gap, true
 		}
 		if r.seg.first > r.next {
-			gap = r.skip(r.seg.first, r.seg.offset)
+			gap = r.skip(r.seg.first, r.seg.offset, r.seg.hurt)
 			return nil, 0, gap, true
 		}
-		r.offset = int64(r.seg.offset) // the segment is read from its beginning
+		r.offset = r.seg.offset // the segment is read from its beginning
 	}
 	n = int(min(int64(len(r.buf)), r.seg.size-r.at))
 	if r.seg.file == nil {
@@ -119,12 +122,12 @@ func (r *Reader) locate() (file *os.File, n int, gap *Gap, ok bool) {
 }
 
 // skip goes on at record to, before which come offset output bytes.
-func (r *Reader) skip(to, offset uint64) *Gap {
-	gap := &Gap{From: r.next, To: to - 1, Bytes: -1}
-	if r.offset >= 0 {
-		gap.Bytes = int64(offset) - r.offset
+func (r *Reader) skip(to uint64, offset int64, damaged bool) *Gap {
+	gap := &Gap{From: r.next, To: to - 1, Bytes: -1, Damaged: damaged}
+	if r.offset >= 0 && offset >= r.offset {
+		gap.Bytes = offset - r.offset
 	}
-	r.next, r.offset = to, int64(offset)
+	r.next, r.offset = to, offset
 	return gap
 }
 
@@ -133,7 +136,7 @@ func (r *Reader) parse(b []byte, limit, max int) (recs []Record, sound bool) {
 	recs, used, bytes := r.recs[:0], 0, 0
 	sound = true
 	for len(recs) < limit {
-		rec, size, short, err := parseRecord(b[used:], r.s.table)
+		rec, size, short, err := r.s.sum.parse(b[used:])
 		if err != nil || (!short && rec.Src > r.next) || (short && used == 0 && len(recs) == 0) {
 			sound = false
 			break
@@ -149,7 +152,7 @@ func (r *Reader) parse(b []byte, limit, max int) (recs []Record, sound bool) {
 			r.next++
 			recs = append(recs, rec)
 		}
-		if rec.Kind.Output() {
+		if rec.Kind.Output() && r.offset >= 0 {
 			r.offset += int64(len(rec.Data))
 		}
 		used += size
@@ -159,16 +162,30 @@ func (r *Reader) parse(b []byte, limit, max int) (recs []Record, sound bool) {
 	return recs, sound
 }
 
-// damaged cuts a segment off where it cannot be read; what was behind it becomes a gap.
-func (s *Spool) damaged(seg *segment, src uint64, at int64) {
+// damaged takes a segment apart that cannot be read as it was written. What is sound in it stays, the rest becomes a gap.
+func (s *Spool) damaged(seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if seg.gone {
 		return
 	}
-	s.total -= seg.size - at
-	seg.size, seg.last = at, src-1
-	if seg == s.segs[len(s.segs)-1] {
+	var b []byte
+	if seg.file != nil {
+		b, _ = readAll(seg.file) // what cannot be read is lost
+	}
+	b = b[:min(int64(len(b)), seg.size)]
+	parts := seg.parts(s.sum.pieces(b, int(seg.start), int(seg.start), seg.first-1, true), int(seg.start), seg.offset)
+	i := slices.Index(s.segs, seg)
+	s.total -= seg.held()
+	if seg.gone = true; len(parts) == 0 {
+		seg.remove()
+	}
+	for _, p := range parts {
+		s.total += p.held()
+	}
+	s.segs = slices.Replace(s.segs, i, i+1, parts...)
+	if i += len(parts); i == len(s.segs) {
 		s.rotate()
 	}
+	s.segs[min(i, len(s.segs)-1)].hurt = true
 }

@@ -16,22 +16,26 @@ var (
 	ErrBusy = errors.New("spool is in use by another process")
 	// ErrNoSpool says that there is no spool of the run.
 	ErrNoSpool = errors.New("no such spool")
+	// ErrDamaged says that what a spool is about cannot be read, so that its records cannot be sent.
+	ErrDamaged = errors.New("spool is damaged")
 )
+
+// badExt is what a file is named, instead of segmentExt, that holds nothing sound.
+const badExt = ".bad"
 
 // abandoned is how old a directory without meta must be to count as left behind by a crash.
 const abandoned = time.Hour
 
-// Left names the runs that have a spool in dir, oldest first, those in use included. A missing dir holds none.
-// Directories that never became a spool are deleted once they are an hour old.
-func Left(dir string) ([]Meta, error) {
+// Left names the runs that have a spool in dir, oldest first, those in use included. A missing dir holds none. A run whose meta cannot be read is in damaged.
+// Directories that never became a spool are deleted once they are an hour old; what is not a run's is let be, for dir may hold other things.
+func Left(dir string) (left []Meta, damaged []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list spools: %w", err)
+		return nil, nil, fmt.Errorf("list spools: %w", err)
 	}
-	var left []Meta
 	for _, e := range entries {
 		if !e.IsDir() {
 			continue
@@ -42,28 +46,83 @@ func Left(dir string) ([]Meta, error) {
 			left = append(left, m)
 			continue
 		}
-		if info, ierr := e.Info(); ierr == nil && errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) > abandoned {
-			os.RemoveAll(path)
+		if errors.Is(err, ErrDamaged) && ours(path) {
+			damaged = append(damaged, e.Name())
+		}
+		if info, ierr := e.Info(); ierr == nil && errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) > abandoned && ours(path) {
+			removeAbandoned(path)
 		}
 	}
 	sort.SliceStable(left, func(i, j int) bool { return left[i].Started < left[j].Started })
-	return left, nil
+	return left, damaged, nil
 }
 
-// Open takes over the spool that another process left behind: ErrBusy while that one lives.
+// ours tells that a directory holds nothing but what a spool does, its lock at least.
+func ours(path string) bool {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return false
+	}
+	locked := false
+	for _, e := range entries {
+		_, segment := segmentNumber(strings.TrimSuffix(e.Name(), badExt) + segmentExt)
+		switch name := e.Name(); {
+		case !e.Type().IsRegular():
+			return false
+		case name == lockFile:
+			locked = true
+		case name == metaFile, name == metaFile+".new", name == metaCopy, segment, strings.HasSuffix(name, segmentExt):
+		default:
+			return false
+		}
+	}
+	return locked
+}
+
+// removeAbandoned deletes what a crash left behind between making a directory and its meta, or between deleting the meta and the directory. A clock that was set
+// may make a directory look old that is being made: that one is locked.
+func removeAbandoned(path string) {
+	lock, err := lockDir(path, false)
+	if err != nil {
+		return
+	}
+	// What cannot be deleted is met again by the next one.
+	_ = deleteDir(path, lock)
+}
+
+// openLock opens the lock's file. Only who makes a spool makes it, so that nobody puts it back into a directory that is just being deleted; but where it was
+// lost, and the meta was not, it is made again.
+func openLock(dir string, create bool) (*os.File, error) {
+	name := filepath.Join(dir, lockFile)
+	if !create {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		if _, err := readMeta(dir); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// Open takes over the spool that another process left behind: ErrBusy while that one lives, ErrNoSpool where it is gone, ErrDamaged where it cannot be known what it is.
 func Open(cfg Config, run string) (*Spool, error) {
 	dir := filepath.Join(cfg.Dir, run)
-	if _, err := os.Stat(filepath.Join(dir, metaFile)); err != nil {
-		return nil, fmt.Errorf("%w of run %s: %w", ErrNoSpool, run, err)
+	if _, err := readMeta(dir); err != nil {
+		return nil, noSpool(run, err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noSpool(run, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	meta, err := readMeta(dir) // again: its owner may have finished and deleted it just now
 	if err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("%w of run %s: %w", ErrNoSpool, run, err)
+		return nil, noSpool(run, err)
 	}
 	s := newSpool(cfg, meta)
 	s.dir, s.lock = dir, lock
@@ -75,31 +134,58 @@ func Open(cfg Config, run string) (*Spool, error) {
 	return s, nil
 }
 
-// load finds the segments. One that cannot be read at all is set aside, and is a gap.
+func noSpool(run string, err error) error {
+	if errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w of run %s: %w", ErrNoSpool, run, err)
+}
+
+// load finds the segments. A file that holds nothing sound is set aside, and is a gap; what is not a segment is let be.
 func (s *Spool) load() error {
-	names, err := filepath.Glob(filepath.Join(s.dir, "*"+segmentExt))
+	entries, err := os.ReadDir(s.dir) // sorted by name
 	if err != nil {
 		return fmt.Errorf("list segments: %w", err)
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		seg, err := openSegment(name, s.table)
-		if errors.Is(err, errTorn) || (err == nil && seg.first <= s.last) {
-			if seg != nil {
-				seg.file.Close()
-			}
-			if err := os.Rename(name, strings.TrimSuffix(name, segmentExt)+".bad"); err != nil {
+	offset, hurt, previous := int64(0), false, uint64(0)
+	for _, e := range entries {
+		name := filepath.Join(s.dir, e.Name())
+		number, ok := segmentNumber(name)
+		if !ok || !e.Type().IsRegular() {
+			continue
+		}
+		if number != previous+1 {
+			offset = -1 // but for what the header says
+		}
+		s.number, previous = number, number
+		segs, err := openSegment(name, s.sum, s.last, offset)
+		if errors.Is(err, errTorn) {
+			if err := os.Rename(name, strings.TrimSuffix(name, segmentExt)+badExt); err != nil {
 				return fmt.Errorf("set a damaged segment aside: %w", err)
+			}
+			hurt, offset = true, -1
+			if info, err := e.Info(); err == nil {
+				s.torn += info.Size()
 			}
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		s.segs = append(s.segs, seg)
-		s.total += seg.size - int64(segmentHeader)
-		s.number = max(s.number, seg.number)
-		s.last, s.lastKind, s.output = seg.last, seg.kind, seg.offset+seg.output
+		segs[0].hurt = segs[0].hurt || hurt
+		for _, seg := range segs {
+			s.segs = append(s.segs, seg)
+			s.total += seg.held()
+		}
+		newest := segs[len(segs)-1]
+		s.last, s.lastKind, s.torn, hurt = newest.last, newest.kind, newest.torn, newest.torn > 0
+		if offset = newest.offset; offset >= 0 {
+			offset += int64(newest.output)
+			s.output = uint64(offset)
+		}
+		if hurt {
+			offset = -1
+		}
 	}
 	s.peak = s.total
 	if len(s.segs) > 0 {

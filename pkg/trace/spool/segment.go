@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,10 +13,10 @@ import (
 	"tasktracer/pkg/frame"
 )
 
-// The header of a segment file: magic and version (8 bytes), the first src (8), the run's output bytes before it (8).
+// The header of a segment file: magic and version (8 bytes), the first src (8), the run's output bytes before it (8), CRC-32C of the run's id and these (4).
 const (
-	segmentMagic  = "ttspool1"
-	segmentHeader = len(segmentMagic) + 8 + 8
+	segmentMagic  = "ttspool2"
+	segmentHeader = len(segmentMagic) + 8 + 8 + 4
 	segmentExt    = ".seg"
 )
 
@@ -27,12 +26,17 @@ type segment struct {
 	number uint64
 	first  uint64     // src of the first record, or of the next one to come
 	last   uint64     // src of the last record; first-1 while there is none
-	offset uint64     // output bytes of the run before the first record
+	offset int64      // output bytes of the run before the first record; -1 where unknown
 	output uint64     // output bytes held
-	kind   frame.Kind // of the last record; set by recover
-	size   int64      // bytes stored, header included
+	kind   frame.Kind // of the last record; set by openSegment
+	start  int64      // where the first record begins
+	size   int64      // where the last record ends
 
-	path string
+	hurt   bool  // what is missing before it was lost by damage
+	sealed bool  // nothing is appended
+	torn   int64 // damaged bytes behind the last record
+
+	path string   // empty: the file belongs to a later piece of the same segment
 	file *os.File // nil for memory
 	mem  []byte
 	gone bool // deleted: readers must look for their place anew
@@ -40,9 +44,12 @@ type segment struct {
 	unsynced bool
 }
 
+// held is how many bytes the records take.
+func (s *segment) held() int64 { return s.size - s.start }
+
 func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, segmentExt) }
 
-func createSegment(dir string, number, first, offset uint64) (*segment, error) {
+func createSegment(dir string, number, first uint64, offset int64, sum checksum) (*segment, error) {
 	path := filepath.Join(dir, segmentName(number))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -51,82 +58,113 @@ func createSegment(dir string, number, first, offset uint64) (*segment, error) {
 	h := make([]byte, 0, segmentHeader)
 	h = append(h, segmentMagic...)
 	h = binary.LittleEndian.AppendUint64(h, first)
-	h = binary.LittleEndian.AppendUint64(h, offset)
+	h = binary.LittleEndian.AppendUint64(h, uint64(offset))
+	h = binary.LittleEndian.AppendUint32(h, sum.header(h))
 	if _, err := f.Write(h); err != nil {
 		f.Close()
 		os.Remove(path)
 		return nil, err
 	}
-	return &segment{number: number, first: first, last: first - 1, offset: offset, size: int64(segmentHeader), path: path, file: f, unsynced: true}, nil
+	return &segment{number: number, first: first, last: first - 1, offset: offset, start: int64(segmentHeader), size: int64(segmentHeader), path: path, file: f, unsynced: true}, nil
 }
 
 // memorySegment uses spare, if it is not nil: a command that prints a lot should not make a lot of garbage.
-func memorySegment(number, first, offset uint64, spare []byte) *segment {
+func memorySegment(number, first uint64, offset int64, spare []byte) *segment {
 	if spare == nil {
 		spare = make([]byte, 0, 64<<10)
 	}
-	return &segment{number: number, first: first, last: first - 1, offset: offset, size: int64(segmentHeader), mem: append(spare[:0], make([]byte, segmentHeader)...)}
+	return &segment{number: number, first: first, last: first - 1, offset: offset, start: int64(segmentHeader), size: int64(segmentHeader), mem: append(spare[:0], make([]byte, segmentHeader)...)}
 }
 
-// openSegment reads a segment that another process left behind, up to its first torn record; what follows it is cut off.
-func openSegment(path string, table *crc32.Table) (*segment, error) {
-	number, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), segmentExt), 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("segment name %s: %w", path, err)
+// openSegment reads a segment that another process left behind: the sound records in it, in pieces where some are damaged. Before it comes record last, and offset
+// output bytes of the run, or -1 where that is not known. The error is errTorn where nothing in the file is sound.
+func openSegment(path string, sum checksum, last uint64, offset int64) (segs []*segment, err error) {
+	number, ok := segmentNumber(path)
+	if !ok {
+		return nil, errTorn
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	h := make([]byte, segmentHeader)
-	if _, err := io.ReadFull(f, h); err != nil || string(h[:len(segmentMagic)]) != segmentMagic {
-		f.Close()
-		return nil, errTorn
-	}
-	s := &segment{number: number, path: path, file: f, size: int64(segmentHeader)}
-	s.first = binary.LittleEndian.Uint64(h[len(segmentMagic):])
-	s.offset = binary.LittleEndian.Uint64(h[len(segmentMagic)+8:])
-	s.last = s.first - 1
-	if s.first == 0 {
-		f.Close()
-		return nil, errTorn
-	}
-	if err := s.recover(table); err != nil {
+	b, err := readAll(f)
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return s, nil
+	at, begins := 0, number == 1 || last > 0
+	if first, before, ok := parseHeader(b, sum); ok && first > last {
+		at, begins, last, offset = segmentHeader, true, first-1, before
+	}
+	whole := &segment{number: number, path: path, file: f}
+	segs = whole.parts(sum.pieces(b, at, segmentHeader, last, begins), segmentHeader, offset)
+	if len(segs) == 0 {
+		f.Close()
+		return nil, errTorn
+	}
+	segs[len(segs)-1].torn = int64(len(b)) - segs[len(segs)-1].size
+	return segs, nil
 }
 
-// recover walks the records, to find where the sound ones end.
-func (s *segment) recover(table *crc32.Table) error {
-	buf := make([]byte, recordHeader+MaxRecord)
-	for {
-		n, err := s.file.ReadAt(buf, s.size)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read %s: %w", s.path, err)
+func parseHeader(b []byte, sum checksum) (first uint64, offset int64, ok bool) {
+	const end = segmentHeader - 4
+	if len(b) < segmentHeader || string(b[:len(segmentMagic)]) != segmentMagic || sum.header(b[:end]) != binary.LittleEndian.Uint32(b[end:]) {
+		return 0, 0, false
+	}
+	return binary.LittleEndian.Uint64(b[len(segmentMagic):]), int64(binary.LittleEndian.Uint64(b[len(segmentMagic)+8:])), true
+}
+
+// parts makes segments of the pieces that were found in s from start on, where offset output bytes come before them.
+func (s *segment) parts(pieces []piece, start int, offset int64) (segs []*segment) {
+	for i, p := range pieces {
+		if offset < 0 || p.lost < 0 {
+			offset = -1
+		} else {
+			offset += p.lost
 		}
-		used := 0
-		for {
-			r, size, short, err := parseRecord(buf[used:n], table)
-			if err != nil || (!short && r.Src != s.last+1) {
-				s.size += int64(used)
-				return s.file.Truncate(s.size)
-			}
-			if short {
-				break
-			}
-			used += size
-			s.last, s.kind = r.Src, r.Kind
-			if r.Kind.Output() {
-				s.output += uint64(len(r.Data))
-			}
+		part := &segment{
+			number: s.number, first: p.first, last: p.last, offset: offset, output: p.output, kind: p.kind, start: int64(p.start), size: int64(p.end),
+			hurt: s.hurt || i > 0 || p.start > start, sealed: true, file: s.file, unsynced: s.unsynced,
 		}
-		s.size += int64(used)
-		if used == 0 {
-			return s.file.Truncate(s.size)
+		if i == len(pieces)-1 {
+			part.path = s.path // the file goes with the last one
+		}
+		if offset >= 0 {
+			offset += int64(p.output)
+		}
+		segs = append(segs, part)
+	}
+	return segs
+}
+
+// segmentNumber is what a segment's name says; false where it is none's.
+func segmentNumber(path string) (uint64, bool) {
+	name, ok := strings.CutSuffix(filepath.Base(path), segmentExt)
+	number, err := strconv.ParseUint(name, 10, 64)
+	return number, ok && err == nil && segmentName(number) == filepath.Base(path)
+}
+
+// readAll reads a segment's file. Where the disk cannot read, there are zeroes, which are no record. A file that is larger than a segment can be is none.
+func readAll(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > 2*maxSegment {
+		return nil, errTorn
+	}
+	b := make([]byte, info.Size())
+	if n, err := f.ReadAt(b, 0); err == nil || errors.Is(err, io.EOF) {
+		return b[:n], nil
+	}
+	const page = 4 << 10
+	for at := 0; at < len(b); at += page {
+		p := b[at:min(at+page, len(b))]
+		if _, err := f.ReadAt(p, int64(at)); err != nil {
+			clear(p)
 		}
 	}
+	return b, nil
 }
 
 // write appends bytes that hold whole records. On an error nothing counts as written.
@@ -147,7 +185,7 @@ func (s *segment) write(b []byte) error {
 func (s *segment) remove() {
 	s.gone = true
 	s.mem = nil
-	if s.file != nil {
+	if s.file != nil && s.path != "" {
 		s.file.Close()
 		os.Remove(s.path)
 	}

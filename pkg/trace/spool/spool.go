@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -48,11 +49,11 @@ var ErrClosed = errors.New("spool is closed")
 
 // Spool holds one run's records that are not yet acknowledged. Safe for concurrent use.
 type Spool struct {
-	cfg   Config
-	table *crc32.Table
-	dir   string // of this run; empty: memory only
-	lock  *os.File
-	meta  Meta
+	cfg  Config
+	sum  checksum
+	dir  string // of this run; empty: memory only
+	lock *os.File
+	meta Meta
 
 	mu       sync.Mutex
 	space    *sync.Cond // signalled when an acknowledgement made room
@@ -71,8 +72,12 @@ type Spool struct {
 	retryAt  time.Time
 	closed   bool
 	ending   bool
+	torn     int64 // damaged bytes behind the newest record that was found; set by load
 	scratch  []byte
+	entries  bool   // the directory got a file since the last sync
 	spare    []byte // of a deleted segment in memory, for the next one
+
+	named bool // the meta is known to be on the disk; for Sync, which one goroutine calls at a time
 
 	more chan struct{} // holds one token when something was appended
 	stop chan struct{}
@@ -101,7 +106,7 @@ func newSpool(cfg Config, meta Meta) *Spool {
 		cfg.Limit = DefaultLimit
 	}
 	s := &Spool{
-		cfg: cfg, meta: meta, table: crc32.MakeTable(crc32.Castagnoli), segSize: min(maxSegment, cfg.Limit/8),
+		cfg: cfg, meta: meta, sum: checksumOf(meta.Run), segSize: min(maxSegment, cfg.Limit/8),
 		more: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.space = sync.NewCond(&s.mu)
@@ -117,7 +122,7 @@ func (s *Spool) makeDir() error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, true)
 	if err == nil {
 		err = writeMeta(dir, s.meta)
 	}
@@ -150,7 +155,7 @@ func (s *Spool) Append(ctx context.Context, kind frame.Kind, at int64, data []by
 		return 0, ErrClosed
 	}
 	r := Record{Src: s.last + 1, At: at, Kind: kind, Data: data}
-	s.scratch = appendRecord(s.scratch[:0], s.table, r)
+	s.scratch = s.sum.append(s.scratch[:0], r)
 	seg := s.writable(need)
 	if err := seg.write(s.scratch); err != nil {
 		s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
@@ -193,10 +198,11 @@ func (s *Spool) full(need int64) bool {
 	if s.closed || s.ending || len(s.segs) == 0 {
 		return false
 	}
-	if s.dir == "" || s.inMemory > 0 {
-		return s.inMemory+need > MemoryLimit
+	// While the disk refuses, both limits hold: what was asked for, and what memory has room for.
+	if s.inMemory+need > MemoryLimit {
+		return true
 	}
-	return s.total+need > s.cfg.Limit+s.cfg.Limit/overhead
+	return s.dir != "" && s.total+need > s.cfg.Limit+s.cfg.Limit/overhead
 }
 
 func (s *Spool) waitForSpace(ctx context.Context, need int64) error {
@@ -225,7 +231,7 @@ func (s *Spool) writable(need int64) *segment {
 	if seg.file == nil {
 		limit = maxMemorySegment
 	}
-	if seg.size+need > limit && seg.last >= seg.first {
+	if seg.sealed || seg.size+need > limit && seg.last >= seg.first {
 		return s.rotate()
 	}
 	if seg.file == nil && s.dir != "" && time.Now().After(s.retryAt) {
@@ -240,12 +246,13 @@ func (s *Spool) rotate() *segment {
 	var seg *segment
 	if s.dir != "" && !time.Now().Before(s.retryAt) {
 		var err error
-		if seg, err = createSegment(s.dir, s.number, s.last+1, s.output); err != nil {
+		if seg, err = createSegment(s.dir, s.number, s.last+1, int64(s.output), s.sum); err != nil {
 			s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
 		}
+		s.entries = s.entries || seg != nil
 	}
 	if seg == nil {
-		seg = memorySegment(s.number, s.last+1, s.output, s.spare)
+		seg = memorySegment(s.number, s.last+1, int64(s.output), s.spare)
 		s.spare = nil
 	}
 	s.segs = append(s.segs, seg)
@@ -297,9 +304,9 @@ func (s *Spool) drop(i int) {
 
 func (s *Spool) take(i int) {
 	seg := s.segs[i]
-	s.total -= seg.size - int64(segmentHeader)
+	s.total -= seg.held()
 	if seg.file == nil {
-		s.inMemory -= seg.size - int64(segmentHeader)
+		s.inMemory -= seg.held()
 	}
 	if seg.mem != nil {
 		s.spare = seg.mem[:0]
@@ -352,6 +359,8 @@ type Status struct {
 	Unsent uint64
 	// Dropped is how many output bytes the limits took before they were acknowledged.
 	Dropped uint64
+	// Torn is how many damaged bytes were found behind the newest record when the spool was opened: the torn end of a write, or more.
+	Torn int64
 	// Trouble is why records lie in memory rather than on disk, or nil.
 	Trouble error
 	// Ended tells that the newest record is the run's EXIT.
@@ -364,7 +373,7 @@ type Status struct {
 func (s *Spool) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{First: s.first(), Last: s.last, Acked: s.acked, Bytes: s.total, Peak: s.peak, Dropped: s.dropped, Ended: s.lastKind == frame.Exit, OnDisk: s.dir != "" && s.inMemory == 0}
+	st := Status{First: s.first(), Last: s.last, Acked: s.acked, Bytes: s.total, Peak: s.peak, Dropped: s.dropped, Torn: s.torn, Ended: s.lastKind == frame.Exit, OnDisk: s.dir != "" && s.inMemory == 0}
 	for _, seg := range s.segs {
 		if seg.last > s.acked {
 			st.Unsent += seg.output
@@ -405,7 +414,7 @@ func (s *Spool) sync() {
 	}
 }
 
-// Sync writes all that was appended to the disk itself. Appending goes on meanwhile.
+// Sync writes all that was appended to the disk itself, and the names of the files with it. Appending goes on meanwhile.
 func (s *Spool) Sync() {
 	s.mu.Lock()
 	var files []*os.File
@@ -415,14 +424,51 @@ func (s *Spool) Sync() {
 			files = append(files, seg.file)
 		}
 	}
+	entries := s.entries
+	s.entries = false
 	s.mu.Unlock()
 	for _, f := range files {
 		if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
-			s.mu.Lock()
-			s.diskErr = err
-			s.mu.Unlock()
+			s.trouble(err)
 		}
 	}
+	if entries {
+		if err := s.syncNames(); err != nil {
+			s.trouble(err)
+		}
+	}
+}
+
+func (s *Spool) trouble(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.diskErr = err
+}
+
+// syncNames makes sure of the directory's files. What the spool is about is written once, so it is made sure of once.
+func (s *Spool) syncNames() error {
+	if s.named {
+		return syncPath(s.dir)
+	}
+	for _, path := range []string{filepath.Join(s.dir, metaFile), filepath.Join(s.dir, metaCopy), s.dir, s.cfg.Dir} {
+		if err := syncPath(path); err != nil {
+			return err
+		}
+	}
+	s.named = true
+	return nil
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "windows" {
+		return err // Windows has no sync of a directory, nor of a file opened for reading
+	}
+	return nil
 }
 
 // Close ends the work on the run. A spool of which everything is acknowledged is deleted; what is left can be opened again by Open.
@@ -456,9 +502,11 @@ func (s *Spool) Close() error {
 
 // deleteDir takes the meta first: from then on nobody takes the directory for a spool. The lock goes before its file, which some systems do not delete while it is open.
 func deleteDir(dir string, lock *os.File) error {
-	if err := os.Remove(filepath.Join(dir, metaFile)); err != nil {
-		lock.Close()
-		return fmt.Errorf("delete spool: %w", err)
+	for _, name := range []string{metaCopy, metaFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			lock.Close()
+			return fmt.Errorf("delete spool: %w", err)
+		}
 	}
 	lock.Close()
 	if err := os.RemoveAll(dir); err != nil {

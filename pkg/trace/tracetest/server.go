@@ -65,6 +65,8 @@ type Faults struct {
 	CutEvery int
 	// MaxRecord is the size past which a record is refused as too large; 0: none.
 	MaxRecord int
+	// StoreUpTo: records with a greater number are neither stored nor acknowledged, and a packet may be stored in part; 0: all are.
+	StoreUpTo uint64
 	// Delay is waited before each event is handled.
 	Delay time.Duration
 }
@@ -378,6 +380,9 @@ func (x *peer) data(e *socketio.Event) {
 		next = max(next, r.Seq+1)
 	}
 	for _, r := range recs {
+		if f.StoreUpTo > 0 && r.Seq > f.StoreUpTo {
+			return
+		}
 		if r.Seq >= x.run.Next {
 			x.run.Records = append(x.run.Records, r)
 			x.run.Next = r.Seq + 1
@@ -404,7 +409,7 @@ func (x *peer) eof(e *socketio.Event) {
 		x.s.fail("bad eof: %v %s", err, e.Args[0])
 		return
 	}
-	if x.s.faults.Deaf {
+	if f := x.s.faults; f.Deaf || f.StoreUpTo > 0 && m.Seq > f.StoreUpTo {
 		return
 	}
 	if m.Seq > x.run.Next {
