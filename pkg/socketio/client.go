@@ -26,7 +26,8 @@ type Client struct {
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
-	heard  atomic.Int64 // Unix nanoseconds
+	began  time.Time
+	heard  atomic.Int64 // nanoseconds since began, by the clock that nobody sets
 	busy   atomic.Bool
 	writer chan struct{} // one slot: whoever holds it writes
 	ready  chan struct{} // closed by the first OnEvent
@@ -41,7 +42,7 @@ type Client struct {
 
 func newClient(ws *websocket.Conn, cfg DialConfig) *Client {
 	c := &Client{
-		ws: ws, log: cfg.Log, max: cfg.MaxMessage,
+		ws: ws, log: cfg.Log, max: cfg.MaxMessage, began: time.Now(),
 		writer: make(chan struct{}, 1), ready: make(chan struct{}), left: make(chan struct{}),
 		acks: make(map[uint64]func([]json.RawMessage)),
 	}
@@ -50,7 +51,7 @@ func newClient(ws *websocket.Conn, cfg DialConfig) *Client {
 	return c
 }
 
-func (c *Client) hear() { c.heard.Store(time.Now().UnixNano()) }
+func (c *Client) hear() { c.heard.Store(int64(time.Since(c.began))) }
 
 // OnEvent sets what is called for each event, in order, one at a time; nothing is read while it runs, acknowledgements included. Until it is
 // called first, nothing is delivered, and nothing is lost: set it right after Dial.
@@ -74,8 +75,8 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// LastHeard is when the last packet of any kind came.
-func (c *Client) LastHeard() time.Time { return time.Unix(0, c.heard.Load()) }
+// LastHeard is when the last packet of any kind came. It is good for measuring how long ago that was, also when the clock was set meanwhile.
+func (c *Client) LastHeard() time.Time { return c.began.Add(time.Duration(c.heard.Load())) }
 
 // Emit sends an event. It returns when the event has been handed to the network. If ctx ends in the middle of that, the connection ends.
 func (c *Client) Emit(ctx context.Context, event string, args ...any) error {

@@ -157,6 +157,16 @@ func TestOldServer(t *testing.T) {
 	}
 }
 
+// A clock that is set does not make a server look silent, or alive: what is compared with now is not the wall's time.
+func TestLastHeardIgnoresTheWall(t *testing.T) {
+	_, base := serve(t, Config{}, func(*Conn) {})
+	c := dial(t, base)
+	c.OnEvent(func(*Event) {})
+	if heard := c.LastHeard(); heard == heard.Round(0) {
+		t.Errorf("LastHeard = %v: without the clock that nobody sets", heard)
+	}
+}
+
 // TestNothingIsDeliveredBeforeOnEvent, and nothing is lost by that.
 func TestNothingIsLostBeforeOnEvent(t *testing.T) {
 	_, base := serve(t, Config{}, func(c *Conn) {

@@ -110,7 +110,7 @@ func complete(s *spool.Spool, next uint64) {
 	if torn := s.Status().Torn; torn > 0 {
 		text += fmt.Sprintf("; the last %d bytes of what tt had kept were damaged", torn)
 	}
-	now := time.Now().UnixMilli()
+	now := max(time.Now().UnixMilli(), s.Status().At) // the clock may have been set back since
 	// The spool's only errors are its end and a context's.
 	_, _ = s.Append(context.Background(), frame.Note, now, []byte(text))
 	_, _ = s.Append(context.Background(), frame.Exit, now, exitData{Code: exitUnknown}.marshal())

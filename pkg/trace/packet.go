@@ -49,13 +49,13 @@ func appendNumbers(b []byte, r *spool.Record) []byte {
 }
 
 // appendLost appends the JSON of a data event that stands for records the client does not have any more.
-func appendLost(b []byte, gap *spool.Gap, at int64, why string) []byte {
+func appendLost(b []byte, gap *spool.Gap, why string) []byte {
 	text := "an unknown number of bytes of output " + why
 	if gap.Bytes >= 0 {
 		text = strconv.FormatInt(gap.Bytes, 10) + " bytes of output " + why
 	}
 	b = append(b, '[')
-	b = appendNumbers(b, &spool.Record{Src: gap.To, At: at})
+	b = appendNumbers(b, &spool.Record{Src: gap.To, At: gap.At})
 	b = append(b, `,"type":"NOTE","data":"`...)
 	b = appendEscaped(b, []byte(text))
 	b = append(b, `","lost":{"from":`...)

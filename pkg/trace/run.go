@@ -28,7 +28,8 @@ type Run struct {
 	done    chan struct{}
 	closed  chan struct{}
 
-	order sync.Mutex // guards the order of appends
+	order sync.Mutex // guards the order of appends, and what follows
+	clock *clock
 }
 
 // Start begins a run. It does not wait for the server, and its only errors are about the configuration (they wrap ErrConfig).
@@ -52,7 +53,7 @@ func Start(cfg Config) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	r := &Run{cfg: cfg, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{})}
+	r := &Run{cfg: cfg, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{}), clock: newClock()}
 	meta := spool.Meta{
 		Run: r.id, URL: cfg.URL, Token: cfg.Token, ID: cfg.ID, Name: cfg.Name, Task: task, Started: now.UnixMilli(), Boot: spool.Boot(),
 		CAFile: cfg.CAFile, Insecure: cfg.Insecure,
@@ -131,7 +132,7 @@ func (r *Run) Note(text string) {
 
 // append is called with the order held. The spool's only errors are its end and the end of its context, which is never.
 func (r *Run) append(kind frame.Kind, data []byte) {
-	_, err := r.spool.Append(context.Background(), kind, time.Now().UnixMilli(), data)
+	_, err := r.spool.Append(context.Background(), kind, r.clock.millis(), data)
 	if err != nil && r.cfg.Log != nil {
 		r.cfg.Log.Debug("append after the end", "err", err)
 	}

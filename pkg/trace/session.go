@@ -231,7 +231,7 @@ func (n *session) send(ctx context.Context, window int) (more bool, err error) {
 		return false, nil
 	}
 	if recs[0].Src == n.s.oversized {
-		skipped := spool.Gap{From: from, To: from, Bytes: int64(outputBytes(recs[0].Kind, recs[0].Data))}
+		skipped := spool.Gap{From: from, To: from, Bytes: int64(outputBytes(recs[0].Kind, recs[0].Data)), At: recs[0].At}
 		n.reader.Back()
 		n.reader.Seek(from+1, -1)
 		return true, n.sendGap(ctx, &skipped, "were refused by the server for their size")
@@ -264,7 +264,7 @@ func (n *session) send(ctx context.Context, window int) (more bool, err error) {
 }
 
 func (n *session) sendGap(ctx context.Context, gap *spool.Gap, why string) error {
-	n.buf = appendLost(n.buf[:0], gap, time.Now().UnixMilli(), why)
+	n.buf = appendLost(n.buf[:0], gap, why)
 	return n.emit(ctx, "data", flight{first: gap.From, last: gap.To, offset: n.reader.Offset()})
 }
 

@@ -12,6 +12,7 @@ type piece struct {
 	first, last uint64
 	output      uint64     // output bytes
 	kind        frame.Kind // of the last record
+	at, lastAt  int64      // of the first record and of the last one
 	// lost is how many bytes of data the records missing before it held; -1 where that is not known.
 	lost int64
 }
@@ -29,7 +30,7 @@ func (c checksum) pieces(b []byte, at, start int, last uint64, begins bool) (fou
 			continue
 		}
 		if len(found) == 0 || r.Src != last+1 || at != end {
-			p := piece{start: at, first: r.Src, lost: -1}
+			p := piece{start: at, first: r.Src, at: r.At, lost: -1}
 			if len(found) > 0 || begins {
 				p.lost = lostBetween(last, r.Src, at-end)
 			}
@@ -38,7 +39,7 @@ func (c checksum) pieces(b []byte, at, start int, last uint64, begins bool) (fou
 		p := &found[len(found)-1]
 		at += size
 		end, last = at, r.Src
-		p.end, p.last, p.kind = at, r.Src, r.Kind
+		p.end, p.last, p.kind, p.lastAt = at, r.Src, r.Kind, r.At
 		if r.Kind.Output() {
 			p.output += uint64(len(r.Data))
 		}

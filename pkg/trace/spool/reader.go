@@ -15,6 +15,8 @@ type Gap struct {
 	From, To uint64
 	// Bytes is how many output bytes they held; -1 where unknown.
 	Bytes int64
+	// At is when the record behind them was made, in milliseconds since 1970 UTC.
+	At int64
 	// Damaged tells that they were lost by damage to the spool, not to its limit.
 	Damaged bool
 }
@@ -105,11 +107,11 @@ func (r *Reader) locate() (file *os.File, n int, gap *Gap, ok bool) {
 			}
 		}
 		if r.seg == nil {
-			gap = r.skip(s.last+1, int64(s.output), s.torn > 0)
+			gap = r.skip(s.last+1, int64(s.output), s.at, s.torn > 0)
 			return nil, 0, gap, true
 		}
 		if r.seg.first > r.next {
-			gap = r.skip(r.seg.first, r.seg.offset, r.seg.hurt)
+			gap = r.skip(r.seg.first, r.seg.offset, r.seg.at, r.seg.hurt)
 			return nil, 0, gap, true
 		}
 		r.offset = r.seg.offset // the segment is read from its beginning
@@ -122,8 +124,8 @@ func (r *Reader) locate() (file *os.File, n int, gap *Gap, ok bool) {
 }
 
 // skip goes on at record to, before which come offset output bytes.
-func (r *Reader) skip(to uint64, offset int64, damaged bool) *Gap {
-	gap := &Gap{From: r.next, To: to - 1, Bytes: -1, Damaged: damaged}
+func (r *Reader) skip(to uint64, offset, at int64, damaged bool) *Gap {
+	gap := &Gap{From: r.next, To: to - 1, Bytes: -1, At: at, Damaged: damaged}
 	if r.offset >= 0 && offset >= r.offset {
 		gap.Bytes = offset - r.offset
 	}

@@ -178,7 +178,7 @@ func (s *Spool) load() error {
 			s.total += seg.held()
 		}
 		newest := segs[len(segs)-1]
-		s.last, s.lastKind, s.torn, hurt = newest.last, newest.kind, newest.torn, newest.torn > 0
+		s.last, s.lastKind, s.at, s.torn, hurt = newest.last, newest.kind, newest.lastAt, newest.torn, newest.torn > 0
 		if offset = newest.offset; offset >= 0 {
 			offset += int64(newest.output)
 			s.output = uint64(offset)

@@ -29,6 +29,8 @@ type segment struct {
 	offset int64      // output bytes of the run before the first record; -1 where unknown
 	output uint64     // output bytes held
 	kind   frame.Kind // of the last record; set by openSegment
+	at     int64      // of the first record, as Record.At
+	lastAt int64      // of the last one; set by openSegment
 	start  int64      // where the first record begins
 	size   int64      // where the last record ends
 
@@ -123,7 +125,7 @@ func (s *segment) parts(pieces []piece, start int, offset int64) (segs []*segmen
 			offset += p.lost
 		}
 		part := &segment{
-			number: s.number, first: p.first, last: p.last, offset: offset, output: p.output, kind: p.kind, start: int64(p.start), size: int64(p.end),
+			number: s.number, first: p.first, last: p.last, offset: offset, output: p.output, kind: p.kind, at: p.at, lastAt: p.lastAt, start: int64(p.start), size: int64(p.end),
 			hurt: s.hurt || i > 0 || p.start > start, sealed: true, file: s.file, unsynced: s.unsynced,
 		}
 		if i == len(pieces)-1 {

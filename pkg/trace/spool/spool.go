@@ -62,6 +62,7 @@ type Spool struct {
 	number   uint64 // of the newest segment
 	last     uint64 // src of the newest record
 	lastKind frame.Kind
+	at       int64  // of the newest record, as Record.At
 	acked    uint64 // everything up to here is durable on the server
 	output   uint64 // output bytes appended so far
 	total    int64  // bytes stored
@@ -162,6 +163,9 @@ func (s *Spool) Append(ctx context.Context, kind frame.Kind, at int64, data []by
 		seg = s.rotate()
 		seg.write(s.scratch) //nolint:errcheck // memory takes it
 	}
+	if seg.last < seg.first {
+		seg.at = at
+	}
 	seg.size += need
 	seg.last = r.Src
 	if kind.Output() {
@@ -172,7 +176,7 @@ func (s *Spool) Append(ctx context.Context, kind frame.Kind, at int64, data []by
 	if seg.file == nil {
 		s.inMemory += need
 	}
-	s.last, s.lastKind = r.Src, kind
+	s.last, s.lastKind, s.at = r.Src, kind, at
 	s.dropToLimits()
 	s.peak = max(s.peak, s.total)
 	s.wake()
@@ -351,6 +355,8 @@ func (s *Spool) SkipTo(src uint64) {
 type Status struct {
 	// First is the oldest record held, Last the newest; First is Last+1 where none is held.
 	First, Last uint64
+	// At is when the newest record was made, in milliseconds since 1970 UTC.
+	At int64
 	// Acked: everything up to here is durable on the server.
 	Acked uint64
 	// Bytes are stored now, at most Peak were.
@@ -373,7 +379,7 @@ type Status struct {
 func (s *Spool) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{First: s.first(), Last: s.last, Acked: s.acked, Bytes: s.total, Peak: s.peak, Dropped: s.dropped, Torn: s.torn, Ended: s.lastKind == frame.Exit, OnDisk: s.dir != "" && s.inMemory == 0}
+	st := Status{First: s.first(), Last: s.last, At: s.at, Acked: s.acked, Bytes: s.total, Peak: s.peak, Dropped: s.dropped, Torn: s.torn, Ended: s.lastKind == frame.Exit, OnDisk: s.dir != "" && s.inMemory == 0}
 	for _, seg := range s.segs {
 		if seg.last > s.acked {
 			st.Unsent += seg.output

@@ -171,7 +171,7 @@ func damages() []damage {
 			e := in[at%len(in)]
 			if e.from+4 <= len(b) {
 				binary.LittleEndian.PutUint32(b[e.from:], uint32(n))
-				e.hit = true
+				hit(in, e.from, e.from+4) // where it stood, if it is gone already
 			}
 			return b
 		}, true},
@@ -306,7 +306,7 @@ func TestOneDamagedRecord(t *testing.T) {
 	apply(t, damages()[0], all, e.file, e.from+recordHeader/2, 0)
 	got, gaps, st := readBack(t, dir)
 	check(t, all, got)
-	want := Gap{From: e.Src, To: e.Src, Bytes: int64(len(e.Data)), Damaged: true}
+	want := Gap{From: e.Src, To: e.Src, Bytes: int64(len(e.Data)), At: all[101].At, Damaged: true}
 	if len(gaps) != 1 || gaps[0] != want || len(got) != len(all)-1 || !st.Ended {
 		t.Errorf("%d records, gaps %+v, ended %v; want %d, %+v", len(got), gaps, st.Ended, len(all)-1, want)
 	}
