@@ -63,7 +63,10 @@ chromium: # the page is tested in a real browser
 	  echo "no Chromium here: installing it with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
 
-tools: # what checks the deployment's files
+tools: # what checks the deployment's files, and what the examples in Python need
+	@{ python3 -c 'import socketio, requests, websocket' || /usr/bin/python3 -c 'import socketio, requests, websocket'; } 2>/dev/null || { \
+	  echo "installing python3-socketio with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
+	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-socketio python3-requests python3-websocket; }
 	@command -v promtool >/dev/null && { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; } || { \
 	  echo "installing haproxy and promtool with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends haproxy prometheus; }
