@@ -50,9 +50,10 @@ test-web: web chromium
 test-go: web
 	go test -race $(TESTFLAGS) ./...
 
-# They run the real binaries, so these are built first.
+# They run the real binaries, so these are built first. Go shows no log of a test that passes: what they measured is in a file.
 test-modules: build chromium tools
-	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && CHECKS=all go test -race $(TESTFLAGS) ./...); done
+	@set -e; f=$$(mktemp); trap 'cat $$f; rm -f $$f' EXIT; \
+	for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && FIGURES=$$f CHECKS=all go test -race $(TESTFLAGS) ./...); done
 
 # The page in a real browser, against the real services.
 test-page: build chromium
