@@ -199,6 +199,7 @@ func (a *Appender) admit(ctx context.Context, r *frame.Record) error {
 			return ErrReleased
 		}
 		if r.Src != 0 && r.Src <= a.accepted {
+			a.b.met.repeated.Inc()
 			return nil
 		}
 		if a.queued == 0 || a.queued+cost <= a.b.cfg.Window {
@@ -397,6 +398,7 @@ func (a *Appender) store(c *frame.Chunk) error {
 		}
 	}
 	a.b.met.append.Observe(time.Since(begun).Seconds())
+	a.b.met.size.Observe(float64(len(data)))
 	a.advance(c)
 	return nil
 }

@@ -58,6 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers))}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.owned, b.beats, b.tails = newOwned(b), newBeats(b), newTails()
+	b.owned.watchOwned(cfg.Metrics)
 	var err error
 	if b.live, err = dial(ctx, &cfg, "live"); err != nil {
 		b.stop()

@@ -125,8 +125,9 @@ func (r *reader) round(ctx context.Context) error {
 	if err := r.b.readers.Acquire(ctx, 1); err != nil {
 		return err
 	}
+	r.b.met.reading.Inc()
 	batch, err := r.fetch(ctx)
-	h := &holding{batch: batch, release: func() { r.b.readers.Release(1) }}
+	h := &holding{batch: batch, release: func() { r.b.met.reading.Dec(); r.b.readers.Release(1) }}
 	defer h.end()
 	if err != nil {
 		return err

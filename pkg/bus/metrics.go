@@ -14,7 +14,9 @@ type metrics struct {
 	goneRecords                    prometheus.Counter
 	settled                        *prometheus.CounterVec // what: detached, lost, exited, disconnected
 	cutRuns, cutBytes              *prometheus.CounterVec // reason: runs, namespace, stream, run, age
-	append                         prometheus.Histogram
+	repeated                       prometheus.Counter
+	reading                        prometheus.Gauge
+	append, size                   prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -47,10 +49,27 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tasktracer_bus_append_seconds", Help: "From the hand-over of a chunk to its being durable.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5, 10, 20},
 		}),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tasktracer_bus_append_chunk_bytes", Help: "Size of the chunks stored, headers included.",
+			Buckets: prometheus.ExponentialBuckets(256, 4, 6), // to 256 KiB
+		}),
+		repeated: c("append_repeated_records_total", "Records that a client sent again, though they were taken; left out."),
+		reading:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasktracer_bus_history_readers", Help: "Reads of the log under way."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.chunks, m.records, m.bytes, m.retries, m.resolved, m.taken, m.reconnects, m.stateWrites, m.stateConflicts, m.slow, m.healed,
-			m.readBytes, m.readRetries, m.yields, m.goneRecords, m.settled, m.cutRuns, m.cutBytes, m.append)
+			m.readBytes, m.readRetries, m.yields, m.goneRecords, m.settled, m.cutRuns, m.cutBytes, m.repeated, m.reading, m.append, m.size)
 	}
 	return m
+}
+
+// watchOwned shows how many runs wait for the log. A run counts from when its chunk has been under way for 2 s until it is stored, however often it is
+// tried, so this is what says that the log takes nothing.
+func (o *owned) watchOwned(reg prometheus.Registerer) {
+	if reg == nil {
+		return
+	}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tasktracer_bus_append_stalled_runs", Help: "Runs of which a chunk has been on its way to the log for more than 2 s.",
+	}, func() float64 { return float64(o.stalled()) }))
 }

@@ -40,6 +40,18 @@ func (o *owned) remove(a *Appender) {
 	}
 }
 
+// stalled counts the runs that wait for the log.
+func (o *owned) stalled() (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range o.runs {
+		if _, stalled := a.Durable(); stalled {
+			n++
+		}
+	}
+	return n
+}
+
 func (o *owned) listen() error {
 	if o.sub != nil {
 		return nil

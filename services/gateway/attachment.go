@@ -17,6 +17,7 @@ type attachment struct {
 	flavour flavour
 	history history
 	queued  bool
+	behind  bool // what is sent is read from the log
 
 	places map[string]*place // by run
 	active []*place          // those of which more may come, the oldest first
@@ -73,9 +74,26 @@ func (a *attachment) park() {
 	}
 	a.v.s.feeds.leave(a.feed, a)
 	a.feed = nil
+	a.setBehind(false)
 	a.v.mu.Lock()
 	delete(a.v.marked, a)
 	a.v.mu.Unlock()
+}
+
+// setBehind notes whether this client's output is read from the log for the viewer. A viewer is behind while one of its clients' is.
+func (a *attachment) setBehind(behind bool) {
+	if a.behind == behind {
+		return
+	}
+	if a.behind = behind; behind {
+		if a.v.behind++; a.v.behind == 1 {
+			a.v.s.m.behind.Inc()
+		}
+		return
+	}
+	if a.v.behind--; a.v.behind == 0 {
+		a.v.s.m.behind.Dec()
+	}
 }
 
 // refresh brings the places up to date after an absence.
@@ -342,6 +360,7 @@ func (a *attachment) pick() (next *place, chunk *entry) {
 
 // read gets a place's next chunks from the log.
 func (a *attachment) read(p *place) *entry {
+	a.setBehind(true)
 	got, err := a.v.s.backlog.from(a.v.ctx, p.key, p.next, p.hint)
 	if len(got) == 0 {
 		if a.v.ctx.Err() == nil {
@@ -514,7 +533,13 @@ func (a *attachment) gap(p *place, e *entry) {
 
 // settle tells, of runs that the viewer has all of, how they stand: live, their state, and that their client has gone.
 func (a *attachment) settle() {
-	before := len(a.active)
+	before, all := len(a.active), true
+	for _, p := range a.active {
+		all = all && p.current
+	}
+	if all {
+		a.setBehind(false)
+	}
 	for i := 0; i < len(a.active); i++ {
 		p := a.active[i]
 		if !p.current {

@@ -139,7 +139,11 @@ func (f *feed) push(s bus.Stored) {
 	r := f.run(s.Key.Run)
 	c := s.Chunk
 	f.fs.m.chunks.Inc()
-	if len(c.Records) > 0 && !r.has(c.First) {
+	switch {
+	case len(c.Records) == 0:
+	case r.has(c.First):
+		f.fs.m.repeats.Inc()
+	default:
 		s.Key = frame.Key{Namespace: f.client.Namespace, Task: f.client.Task, Client: f.client.Client, Run: s.Key.Run}
 		e := newEntry(s)
 		r.insert(e)

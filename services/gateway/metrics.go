@@ -4,10 +4,10 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics is what the gateway counts. No label is taken from a token, a task or a client.
 type Metrics struct {
-	viewers, feeds, runs, ringBytes, cacheBytes prometheus.Gauge
+	viewers, behind, feeds, runs, ringBytes, cacheBytes prometheus.Gauge
 
-	chunks, encodings, reads, cacheHits, lagged, missed prometheus.Counter
-	events, eventBytes, deleted, stalled                prometheus.Counter
+	chunks, repeats, encodings, reads, cacheHits, lagged, missed prometheus.Counter
+	events, eventBytes, deleted, stalled                         prometheus.Counter
 
 	gaps, retries, refused, ended, http *prometheus.CounterVec
 
@@ -37,12 +37,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		viewers:    gauge("viewers", "Authenticated viewer sockets."),
+		behind:     gauge("viewers_behind", "Of these, those who are being sent from the log what they have missed."),
 		feeds:      gauge("feeds", "Clients that somebody watches."),
 		runs:       gauge("runs", "Runs in the roster."),
 		ringBytes:  gauge("ring_bytes", "What the recent chunks of all feeds are charged with."),
 		cacheBytes: gauge("history_cache_bytes", "What the chunks read back and kept are charged with."),
 
 		chunks:     counter("chunks_total", "Chunks heard live."),
+		repeats:    counter("feed_repeats_total", "Chunks heard that were there already; NATS sends some twice."),
 		encodings:  counter("encodings_total", "Chunks encoded; far fewer than events sent, as viewers share them."),
 		reads:      counter("history_reads_total", "Reads of the log for viewers behind the feed."),
 		cacheHits:  counter("history_cache_hits_total", "Times that such a viewer needed no read."),

@@ -41,6 +41,7 @@ type viewer struct {
 	queue    []*attachment                   // those with something to do
 	out      []*socketio.Message
 	outBytes int
+	behind   int       // attachments whose output is read from the log
 	newest   time.Time // when the newest live chunk in out was stored
 }
 
