@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"sync"
+	"time"
 
 	"tasktracer/deploy/e2e/clients"
 )
@@ -16,7 +18,7 @@ import (
 // spec is what a viewer is told to be.
 type spec struct {
 	ID         string   `json:"id"`
-	Alias      string   `json:"alias"` // sio1, sio4, or go: our own client
+	Alias      string   `json:"alias"` // sio1, sio4; go: our own client; page: our page in Chromium, of which silences only are known
 	URL        string   `json:"url"`
 	Token      string   `json:"token"`
 	Task       string   `json:"task"`
@@ -31,14 +33,17 @@ type status struct {
 	ID       string
 	Runs     []runStatus
 	Trouble  []string
-	Gaps     [][2]int64
+	Gaps     [][2]int64 // silences of the pulse, from and to in ms
 	Connects int
+	Attached int64 // when the server last took the viewer in, in ms; 0 while it has not; of those without the extension
+	Received int   // bytes of output, also what came again
 	Done     bool
 }
 
 type runStatus struct {
 	From    string
-	Ended   bool
+	Ends    []string // the codes of its eofs
+	Notes   int
 	Streams map[string]sum
 }
 
@@ -46,6 +51,7 @@ type runStatus struct {
 type crowd struct {
 	specs []spec
 	ours  map[string]*viewer
+	page  *page
 	node  *exec.Cmd
 	in    io.WriteCloser
 	out   *bufio.Scanner
@@ -69,10 +75,16 @@ func newCrowd(ctx context.Context, specs []spec) (*crowd, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	for _, s := range specs {
-		if s.Alias == "go" {
+		switch s.Alias {
+		case "go":
 			v := newViewer(s)
 			c.ours[s.ID] = v
 			go v.run(ctx)
+			continue
+		case "page":
+			if c.page, err = openPage(s); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if err := c.tell(struct {
@@ -95,6 +107,9 @@ func (c *crowd) tell(m any) error {
 }
 
 func (c *crowd) close() {
+	if c.page != nil {
+		c.page.close()
+	}
 	_ = c.in.Close()
 	_ = c.node.Wait()
 }
@@ -106,6 +121,9 @@ func (c *crowd) disturb(d deed) string {
 	n := 1 + d.Which%4
 	for i := range n {
 		s := c.specs[(d.Which+i*7)%len(c.specs)]
+		if s.Alias == "page" {
+			continue
+		}
 		from := s.From[d.Which%len(s.From)]
 		if v := c.ours[s.ID]; v != nil {
 			v.disturb(d.Kind, from, d.For)
@@ -114,6 +132,32 @@ func (c *crowd) disturb(d deed) string {
 		_ = c.tell(map[string]any{"op": d.Kind, "id": s.ID, "ms": d.For.Milliseconds(), "from": from})
 	}
 	return fmt.Sprintf("%d viewers", n)
+}
+
+// await waits until every viewer has had some output: before that nothing can be kept from it.
+func (c *crowd) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		all, err := c.status()
+		if err != nil {
+			return err
+		}
+		behind := ""
+		for _, s := range c.specs {
+			if all[s.ID].Received == 0 {
+				behind = s.ID
+			}
+		}
+		if behind == "" {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("nothing comes to %s: %w", behind, ctx.Err())
+		}
+	}
 }
 
 // status asks all viewers.
@@ -133,9 +177,16 @@ func (c *crowd) status() (map[string]status, error) {
 			for id, v := range c.ours {
 				out[id] = v.status()
 			}
+			if c.page != nil {
+				s, err := c.page.status()
+				if err != nil {
+					return nil, err
+				}
+				out[s.ID] = s
+			}
 			return out, nil
 		}
 		out[s.ID] = s
 	}
-	return nil, fmt.Errorf("viewers.js ended: %w", c.out.Err())
+	return nil, fmt.Errorf("viewers.js ended: %w", errors.Join(io.ErrUnexpectedEOF, c.out.Err()))
 }

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -32,11 +31,14 @@ type config struct {
 	Deeds    int
 	Megs     int
 	Commands int
+	Mortal   int
 	Viewers  int
+	Page     bool
 	Blackout time.Duration
 	Settle   time.Duration
 	Keep     bool
 	Plan     bool
+	Verbose  bool
 }
 
 func main() {
@@ -51,14 +53,14 @@ func main() {
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
+		fmt.Println("not ok chaos:", err)
 		os.Exit(1)
 	}
 }
 
 func generateArgs(args []string) error {
-	if len(args) != 4 {
-		return errors.New("usage: chaos generate SEED BYTES BLOCK PAUSE")
+	if len(args) != 5 {
+		return errors.New("usage: chaos generate SEED BYTES BLOCK PAUSE TIMES")
 	}
 	seed, err1 := strconv.ParseUint(args[0], 10, 64)
 	bytes, err2 := strconv.Atoi(args[1])
@@ -67,7 +69,7 @@ func generateArgs(args []string) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	return generate(profile{Bytes: bytes, Block: block, Pause: pause}, seed)
+	return generate(profile{Bytes: bytes, Block: block, Pause: pause}, seed, args[4])
 }
 
 func run(ctx context.Context, args []string) error {
@@ -75,13 +77,16 @@ func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	fs.Uint64Var(&cfg.Seed, "seed", 0, "of the schedule and of all output; 0: a random one, which is printed")
 	fs.DurationVar(&cfg.Over, "over", 150*time.Second, "how long the monkey is at work")
-	fs.IntVar(&cfg.Deeds, "deeds", 60, "what it does in that time")
+	fs.IntVar(&cfg.Deeds, "deeds", 62, "how often it strikes in that time, at least")
 	fs.IntVar(&cfg.Megs, "mb", 200, "megabytes that the commands write, together")
 	fs.IntVar(&cfg.Commands, "commands", 20, "commands under tt")
+	fs.IntVar(&cfg.Mortal, "mortal", 4, "further commands, whose tt is killed")
 	fs.IntVar(&cfg.Viewers, "viewers", 40, "viewers")
+	fs.BoolVar(&cfg.Page, "page", true, "and the page in Chromium, whose silences are measured")
 	fs.DurationVar(&cfg.Blackout, "blackout", 0, "instead of a schedule: all of NATS is down for so long, once")
 	fs.DurationVar(&cfg.Settle, "settle", 2*time.Minute, "how long everything may take to arrive when the monkey has gone")
 	fs.BoolVar(&cfg.Keep, "keep", false, "keep the working directory")
+	fs.BoolVar(&cfg.Verbose, "v", false, "print each deed as it is done; else they are printed if anything is wrong")
 	fs.BoolVar(&cfg.Plan, "plan", false, "print the schedule, and do nothing")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -95,7 +100,7 @@ func run(ctx context.Context, args []string) error {
 	if cfg.Blackout > 0 {
 		deeds = []deed{{At: cfg.Over / 3, Kind: "blackout", Target: "nats", For: cfg.Blackout}}
 	}
-	fmt.Printf("seed %d: %d deeds in %v, %d MB by %d commands, %d viewers\n", cfg.Seed, len(deeds), cfg.Over, cfg.Megs, cfg.Commands, cfg.Viewers)
+	fmt.Printf("chaos, seed %d: %d deeds in %v, %d MB by %d commands, %d viewers\n", cfg.Seed, len(deeds), cfg.Over, cfg.Megs, cfg.Commands+cfg.Mortal, cfg.Viewers)
 	if cfg.Plan {
 		for _, d := range deeds {
 			fmt.Println(d)
@@ -110,15 +115,6 @@ func run(ctx context.Context, args []string) error {
 		defer os.RemoveAll(dir)
 	}
 	return chaos(ctx, cfg, dir, deeds)
-}
-
-// command is one wrapped command.
-type command struct {
-	id   string
-	p    profile
-	seed uint64
-	want map[string]*expected
-	tt   *stage.Process
 }
 
 const task = "chaos"
@@ -137,9 +133,22 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 		return err
 	}
 	begun := time.Now()
+	var kept []string
 	say := func(format string, args ...any) {
-		fmt.Printf("%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+		line := fmt.Sprintf("%6.1fs  %s", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+		if cfg.Verbose {
+			fmt.Println(line)
+			return
+		}
+		kept = append(kept, line)
 	}
+	defer func() {
+		if err != nil {
+			for _, line := range kept {
+				fmt.Println(line)
+			}
+		}
+	}()
 	commands := plan(cfg)
 	crowd, err := seat(ctx, w, cfg, commands)
 	if err != nil {
@@ -149,53 +158,35 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 	defer func() {
 		for _, c := range commands {
 			if c.tt != nil {
+				_ = c.tt.Signal(syscall.SIGCONT) // it may have ended
 				c.tt.Kill()
 			}
 		}
 	}()
-	if err := begin(w, dir, commands); err != nil {
+	token, err := stage.MakeToken(w.binaries, w.config, "chaos", "client_token")
+	if err != nil {
 		return err
 	}
-	say("everything runs")
-	m := &monkey{w: w, crowd: crowd, log: say, rng: mathrand.New(mathrand.NewPCG(cfg.Seed, 2))}
+	for _, c := range commands {
+		if err := c.begin(w, dir, token); err != nil {
+			return err
+		}
+	}
+	if err := crowd.await(ctx); err != nil {
+		return err
+	}
+	say("everything runs, and everybody sees it")
+	m := &monkey{w: w, crowd: crowd, commands: commands, log: say, rng: mathrand.New(mathrand.NewPCG(cfg.Seed, 2))}
 	did, monkeyErr := m.run(ctx, deeds)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	say("the monkey has gone; waiting for the rest")
-	all, waitErr := settle(ctx, cfg, commands, crowd)
-	return report(cfg, crowd, commands, all, did, errors.Join(monkeyErr, waitErr), time.Since(begun))
-}
-
-// plan decides what is written: a pulse, trickles, bursts and floods, spread over the time that the monkey is at work.
-func plan(cfg config) []*command {
-	var out []*command
-	total := cfg.Megs << 20
-	over := cfg.Over + 15*time.Second
-	paced := func(name string, bytes, block int) profile {
-		writes := max(bytes/block, 1)
-		return profile{name, bytes, block, over / time.Duration(writes)}
+	j, all, waitErr := settle(ctx, cfg, commands, crowd)
+	if all == nil || ctx.Err() != nil {
+		return errors.Join(ctx.Err(), monkeyErr, waitErr)
 	}
-	for i := range cfg.Commands {
-		var p profile
-		switch {
-		case i == 0: // by which silences are measured
-			p = profile{"pulse", int(over/(50*time.Millisecond)) * 40, 30, 50 * time.Millisecond}
-		case i%10 == 1:
-			p = paced("flood", total*7/20/max(cfg.Commands/10, 1), 64<<10)
-		case i%5 == 2:
-			p = profile{"burst", total * 8 / 20 / max(cfg.Commands/5, 1), 1 << 20, 0}
-			p.Pause = over / time.Duration(max(p.Bytes/p.Block, 1))
-		case i%2 == 0:
-			p = paced("steady", total*5/20/max(cfg.Commands*3/10, 1), 2000)
-		default:
-			p = paced("trickle", 60_000, 100)
-		}
-		c := &command{id: fmt.Sprintf("host-%02d", i), p: p, seed: cfg.Seed + uint64(i)*1000}
-		c.want = expect(p, c.seed)
-		out = append(out, c)
-	}
-	return out
+	return report(cfg, crowd, commands, j, all, did, errors.Join(monkeyErr, waitErr), time.Since(begun))
 }
 
 // seat brings the viewers: each watches the pulse and a few others.
@@ -207,53 +198,35 @@ func seat(ctx context.Context, w *world, cfg config, commands []*command) (*crow
 	var specs []spec
 	for i := range cfg.Viewers {
 		s := spec{ID: fmt.Sprintf("viewer-%02d", i), URL: w.viewers.url(), Token: token, Task: task, V2: true, Pulse: commands[0].id, From: []string{commands[0].id}}
+		// A fifth, half of them on 1.4.8, ask for nothing new.
 		switch i % 5 {
 		case 0, 1:
 			s.Alias = "go"
 		case 2:
-			s.Alias, s.V2 = "sio1", i%2 == 0 // half of them ask for nothing new
+			s.Alias, s.V2 = "sio1", i%2 == 0
 		case 3:
-			s.Alias = "sio4"
+			s.Alias, s.V2 = "sio4", i%2 == 0
 		default:
 			s.Alias, s.Transports = "sio4", []string{"websocket"}
 		}
 		for k := range 3 {
-			if id := commands[(i*3+k)%len(commands)].id; id != s.Pulse {
+			if id := commands[(i*3+k)%cfg.Commands].id; id != s.Pulse {
 				s.From = append(s.From, id)
 			}
 		}
+		if cfg.Mortal > 0 {
+			s.From = append(s.From, commands[cfg.Commands+i%cfg.Mortal].id)
+		}
 		specs = append(specs, s)
+	}
+	if cfg.Page {
+		specs = append(specs, spec{ID: "page", Alias: "page", URL: w.viewers.url(), Token: token, Task: task, V2: true, Pulse: commands[0].id})
 	}
 	return newCrowd(ctx, specs)
 }
 
-// begin starts the commands under tt, each with a spool of its own.
-func begin(w *world, dir string, commands []*command) error {
-	token, err := stage.MakeToken(w.binaries, w.config, "chaos", "client_token")
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	for _, c := range commands {
-		home := filepath.Join(dir, c.id)
-		if err := os.MkdirAll(home, 0o700); err != nil {
-			return err
-		}
-		c.tt, err = stage.Launch(c.id, nil, []string{"HOME=" + home}, "/bin/sh", "-c", `exec "$@" >/dev/null`, "sh", w.binaries.TT,
-			"-n", task, "--id", c.id, "--url", w.clients.url(), "--token", token, "--spool-dir", home, "--linger", "10m", "--spool-limit", "1GiB", "--redact-env", "off",
-			"--", self, "generate", strconv.FormatUint(c.seed, 10), strconv.Itoa(c.p.Bytes), strconv.Itoa(c.p.Block), c.p.Pause.String())
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settle waits until all commands have ended and all viewers that resume have seen that.
-func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) (map[string]status, error) {
+// settle waits until all commands have ended and all viewers have seen that.
+func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) (*judge, map[string]status, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Settle)
 	defer cancel()
 	var waitErr error
@@ -262,7 +235,7 @@ func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) 
 	for _, c := range commands {
 		wg.Go(func() {
 			code, err := c.tt.Wait(ctx)
-			if err == nil && code != 0 {
+			if err == nil && code != 0 && c.cut().IsZero() {
 				err = fmt.Errorf("%s: tt exits %d\n%s", c.id, code, c.tt.Tail(10))
 			}
 			mu.Lock()
@@ -271,13 +244,22 @@ func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) 
 		})
 	}
 	wg.Wait()
+	truths := map[string]*truth{}
+	for _, c := range commands {
+		truths[c.id] = c.truth()
+	}
+	j := newJudge(truths)
 	for {
 		all, err := crowd.status()
 		if err != nil {
-			return nil, errors.Join(waitErr, err)
+			return j, nil, errors.Join(waitErr, err)
 		}
-		if allEnded(crowd.specs, all) || ctx.Err() != nil || waitErr != nil {
-			return all, waitErr
+		over := true
+		for _, s := range crowd.specs {
+			over = over && (s.Alias == "page" || j.over(s, all[s.ID]))
+		}
+		if over || ctx.Err() != nil || waitErr != nil {
+			return j, all, waitErr
 		}
 		select {
 		case <-time.After(time.Second):
@@ -286,55 +268,54 @@ func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) 
 	}
 }
 
-// allEnded tells whether all viewers that resume have seen the end of all that they watch.
-func allEnded(specs []spec, all map[string]status) bool {
-	for _, s := range specs {
-		ended := 0
-		for _, r := range all[s.ID].Runs {
-			if r.Ended {
-				ended++
-			}
-		}
-		if s.V2 && ended < len(s.From) {
-			return false
-		}
-	}
-	return true
-}
-
 // report says what was found; an error if anything was lost, doubled or out of order.
-func report(cfg config, crowd *crowd, commands []*command, all map[string]status, did []done, waitErr error, took time.Duration) error {
-	want, written := map[string]map[string]*expected{}, 0
-	for _, c := range commands {
-		want[c.id] = c.want
-		written += c.p.Bytes
-	}
+func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[string]status, did []done, waitErr error, took time.Duration) error {
 	var bad []string
-	delivered, compared, connects := 0, 0, 0
-	for _, s := range crowd.specs {
-		st := all[s.ID]
-		bad = append(bad, faults(s, st, want, true)...)
-		connects += st.Connects
-		for _, r := range st.Runs {
-			compared++
-			for _, stream := range r.Streams {
-				delivered += stream.Bytes
-			}
-		}
-	}
-	silences(os.Stdout, crowd.specs, all, did)
-	fmt.Printf("\nseed %d, %.0f s: %d deeds; %.0f MB written by %d commands, %.0f MB held by %d viewers; %d runs compared; %d connections made\n",
-		cfg.Seed, took.Seconds(), len(did), float64(written)/1e6, len(commands), float64(delivered)/1e6, len(crowd.specs), compared, connects)
 	if waitErr != nil {
 		bad = append(bad, waitErr.Error())
 	}
+	received, compared, connects := 0, 0, 0
+	for _, s := range crowd.specs {
+		st := all[s.ID]
+		if s.Alias == "page" {
+			for _, t := range st.Trouble {
+				bad = append(bad, s.ID+": "+t)
+			}
+			continue
+		}
+		bad = append(bad, j.faults(s, st)...)
+		connects += st.Connects
+		received += st.Received
+		compared += len(st.Runs)
+	}
+	strikes, leader, killed, written := 0, 0, 0, 0
+	for _, d := range did {
+		if d.strike() {
+			strikes++
+		}
+		if d.Target == "nats-leader" {
+			leader++
+		}
+	}
+	for _, c := range commands {
+		written += c.p.Bytes
+		if c.mortal && !c.cut().IsZero() {
+			killed++
+		}
+	}
+	if strikes < cfg.Deeds && cfg.Blackout == 0 {
+		bad = append(bad, fmt.Sprintf("%d strikes were done, want %d", strikes, cfg.Deeds))
+	}
+	silences(os.Stdout, crowd.specs, all, did, commands[0].writes())
+	fmt.Printf("%.0f s: %d strikes, %d of them on the stream's leader, %d tt killed; %d times viewers left or let go; %.0f MB written by %d commands, %.0f MB delivered to %d viewers; %d runs compared; %d connections made\n",
+		took.Seconds(), strikes, leader, killed, len(did)-strikes, float64(written)/1e6, len(commands), float64(received)/1e6, len(crowd.specs), compared, connects)
 	if len(bad) > 0 {
 		for _, b := range bad[:min(len(bad), 60)] {
 			fmt.Println("FAULT", b)
 		}
 		return fmt.Errorf("%d faults; replay with --seed %d", len(bad), cfg.Seed)
 	}
-	fmt.Println("0 bytes lost, 0 twice, 0 out of order")
+	fmt.Printf("ok chaos, seed %d: 0 bytes lost, 0 twice, 0 out of order\n", cfg.Seed)
 	return nil
 }
 

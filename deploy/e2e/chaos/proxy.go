@@ -15,6 +15,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	backends []string // host:port
+	unasked  bool     // they have no /readyz
 	ready    []atomic.Bool
 	next     atomic.Uint64
 
@@ -34,11 +35,14 @@ func newProxy(backends []string) (*proxy, error) {
 	return p, nil
 }
 
-func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+func (p *proxy) url() string  { return "http://" + p.addr() }
 
 func (p *proxy) run(ctx context.Context) {
 	for i := range p.backends {
-		go p.check(ctx, i)
+		if !p.unasked {
+			go p.check(ctx, i)
+		}
 	}
 	context.AfterFunc(ctx, func() { _ = p.listener.Close() })
 	for {

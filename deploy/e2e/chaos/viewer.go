@@ -13,9 +13,6 @@ import (
 	"tasktracer/pkg/socketio"
 )
 
-// silent is from when on a pause of the pulse is noted.
-const silent = 200 * time.Millisecond
-
 // viewer is one on our own client, with cursors.
 type viewer struct {
 	spec
@@ -28,14 +25,17 @@ type viewer struct {
 	cursors  map[string]map[string]string // client, run
 	trouble  []string
 	gaps     [][2]int64
-	last     time.Time
+	last     time.Time // when the pulse was heard last; zero while silence is of the viewer's own making
+	deaf     bool      // it has let go of the pulse
 	connects int
+	received int
 }
 
 type seenRun struct {
 	from    string
 	seq     uint64
-	ended   bool
+	ends    []string
+	notes   int
 	streams map[string]*seenStream
 }
 
@@ -56,7 +56,7 @@ func (v *viewer) run(ctx context.Context) {
 func (v *viewer) watch(ctx context.Context, c *socketio.Client) error {
 	v.mu.Lock()
 	v.connects++
-	v.client, v.away = c, 0
+	v.client, v.away, v.deaf = c, 0, false
 	wake := v.wake
 	after := map[string][]string{}
 	for from, byRun := range v.cursors {
@@ -109,13 +109,18 @@ func (v *viewer) disturb(kind, from string, d time.Duration) {
 	if c == nil {
 		return
 	}
-	v.last = time.Time{}
+	if from == v.Pulse {
+		v.last, v.deaf = time.Time{}, true
+	}
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		arg := map[string]any{"from": []string{from}, "batch": true}
 		_ = c.Emit(ctx, "detach", arg) // the connection may have ended
 		time.Sleep(d)
+		v.mu.Lock()
+		v.deaf = false
+		v.mu.Unlock()
 		_ = c.Emit(ctx, "attach", arg)
 	}()
 }
@@ -157,18 +162,14 @@ func (v *viewer) event(name string, arg json.RawMessage) {
 	}
 	v.cursors[m.From][m.Run] = m.Cursor
 	if name == "eof" {
-		if string(m.Code) == "999" {
-			v.complain("lost %s", m.From)
-		} else {
-			r.ended = true
-		}
+		r.ends = append(r.ends, string(m.Code))
 		return
 	}
 	v.heard(&m, r)
 }
 
 func (v *viewer) heard(m *wireData, r *seenRun) {
-	if now := time.Now(); m.From == v.Pulse {
+	if now := time.Now(); m.From == v.Pulse && !v.deaf {
 		if !v.last.IsZero() && now.Sub(v.last) > silent {
 			v.gaps = append(v.gaps, [2]int64{v.last.UnixMilli(), now.UnixMilli()})
 		}
@@ -179,6 +180,10 @@ func (v *viewer) heard(m *wireData, r *seenRun) {
 			v.complain("twice %s %d after %d", m.From, rec.Seq, r.seq)
 		}
 		r.seq = max(r.seq, rec.Seq)
+		if rec.Type == "NOTE" {
+			r.notes++
+			continue
+		}
 		s := r.streams[rec.Type]
 		if s == nil {
 			v.complain("%s %.100q", rec.Type, rec.Data)
@@ -187,6 +192,7 @@ func (v *viewer) heard(m *wireData, r *seenRun) {
 		s.hash.Write([]byte(rec.Data))
 		s.hash.Write(rec.B64)
 		s.bytes += len(rec.Data) + len(rec.B64)
+		v.received += len(rec.Data) + len(rec.B64)
 	}
 }
 
@@ -199,9 +205,9 @@ func (v *viewer) complain(format string, args ...any) {
 func (v *viewer) status() status {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s := status{ID: v.ID, Trouble: append([]string(nil), v.trouble...), Gaps: append([][2]int64(nil), v.gaps...), Connects: v.connects}
+	s := status{ID: v.ID, Trouble: append([]string(nil), v.trouble...), Gaps: append([][2]int64(nil), v.gaps...), Connects: v.connects, Received: v.received}
 	for _, r := range v.runs {
-		out := runStatus{From: r.from, Ended: r.ended, Streams: map[string]sum{}}
+		out := runStatus{From: r.from, Ends: r.ends, Notes: r.notes, Streams: map[string]sum{}}
 		for name, st := range r.streams {
 			out.Streams[name] = sum{hex.EncodeToString(st.hash.Sum(nil)), st.bytes}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -64,6 +65,7 @@ type world struct {
 	monitors []string // of the nats-servers, in order
 	clients  *proxy
 	viewers  *proxy
+	toNATS   [][2]*proxy // in front of each nats-server: for our services, and for its peers
 }
 
 func newWorld(ctx context.Context, dir string) (*world, error) {
@@ -116,16 +118,24 @@ func (w *world) addNATS() error {
 	}
 	var routes, urls []string
 	for i := range 3 {
-		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p[3+i]))
-		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", p[i]))
+		var both [2]*proxy
+		for k := range both {
+			if both[k], err = newProxy([]string{fmt.Sprintf("127.0.0.1:%d", p[3*k+i])}); err != nil {
+				return err
+			}
+			both[k].unasked = true
+		}
+		w.toNATS = append(w.toNATS, both)
+		urls = append(urls, "nats://"+both[0].addr())
+		routes = append(routes, "nats://"+both[1].addr())
 		w.monitors = append(w.monitors, fmt.Sprintf("http://127.0.0.1:%d", p[6+i]))
 	}
 	w.natsURLs = strings.Join(urls, ",")
 	for i := range 3 {
 		name := fmt.Sprintf("nats-%d", i)
 		conf := filepath.Join(w.dir, name+".conf")
-		text := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\njetstream { store_dir: %q, max_file_store: 8GB }\ncluster { name: chaos, listen: 127.0.0.1:%d, routes: [%s] }\n",
-			name, p[i], p[6+i], filepath.Join(w.dir, name), p[3+i], strings.Join(routes, ", "))
+		text := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\njetstream { store_dir: %q, max_file_store: 8GB }\ncluster { name: chaos, listen: 127.0.0.1:%d, advertise: %q, no_advertise: true, routes: [%s] }\n",
+			name, p[i], p[6+i], filepath.Join(w.dir, name), p[3+i], w.toNATS[i][1].addr(), strings.Join(routes, ", "))
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return err
 		}
@@ -165,6 +175,11 @@ func (w *world) addServers(role string, n int, args ...string) ([]string, error)
 func (w *world) up(ctx context.Context) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, len(w.nodes))
+	for _, both := range w.toNATS {
+		for _, p := range both {
+			go p.run(ctx)
+		}
+	}
 	for _, n := range w.nodes {
 		if n.role == "nats" {
 			if err := n.up(ctx); err != nil {
@@ -204,34 +219,58 @@ func (w *world) of(role string) (out []*node) {
 	return out
 }
 
-// leader is the name of the nats-server that leads the log's stream; "" where none of them knows.
+// cut cuts some connections: of clients, of viewers, or of a nats-server with our services and with its peers.
+func (w *world) cut(rng *rand.Rand, d deed) int {
+	n := 1 + d.Which%8
+	switch d.Target {
+	case "clients":
+		return w.clients.cut(rng, n)
+	case "viewers":
+		return w.viewers.cut(rng, n)
+	}
+	both := w.toNATS[d.Which%len(w.toNATS)]
+	return both[0].cut(rng, n) + both[1].cut(rng, 1+d.Which%3)
+}
+
+// leader is the name of the nats-server that leads the log's stream, as most see it; "" where they do not agree.
 func (w *world) leader() string {
-	client := &http.Client{Timeout: time.Second}
+	votes := map[string]int{}
 	for _, m := range w.monitors {
-		resp, err := client.Get(m + "/jsz?streams=true")
-		if err != nil {
-			continue
+		votes[leaderBy(m)]++
+	}
+	for name, n := range votes {
+		if name != "" && n > len(w.monitors)/2 {
+			return name
 		}
-		var j struct {
-			Accounts []struct {
-				Streams []struct {
-					Name    string `json:"name"`
-					Cluster struct {
-						Leader string `json:"leader"`
-					} `json:"cluster"`
-				} `json:"stream_detail"`
-			} `json:"account_details"`
-		}
-		err = json.NewDecoder(resp.Body).Decode(&j)
-		_ = resp.Body.Close()
-		if err != nil {
-			continue
-		}
-		for _, a := range j.Accounts {
-			for _, s := range a.Streams {
-				if !strings.HasPrefix(s.Name, "KV_") && s.Cluster.Leader != "" {
-					return s.Cluster.Leader
-				}
+	}
+	return ""
+}
+
+// leaderBy asks one of them.
+func leaderBy(monitor string) string {
+	client := &http.Client{Timeout: time.Second}
+	resp, err := client.Get(monitor + "/jsz?streams=true")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	var j struct {
+		Accounts []struct {
+			Streams []struct {
+				Name    string `json:"name"`
+				Cluster struct {
+					Leader string `json:"leader"`
+				} `json:"cluster"`
+			} `json:"stream_detail"`
+		} `json:"account_details"`
+	}
+	if json.NewDecoder(resp.Body).Decode(&j) != nil {
+		return ""
+	}
+	for _, a := range j.Accounts {
+		for _, s := range a.Streams {
+			if !strings.HasPrefix(s.Name, "KV_") && s.Cluster.Leader != "" {
+				return s.Cluster.Leader
 			}
 		}
 	}

@@ -3,9 +3,9 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -21,8 +21,9 @@ type profile struct {
 	Pause time.Duration // between writes
 }
 
-// write writes a known pseudo-random output: text with colours, long lines, and bytes that are no text. About a tenth goes to stderr.
-func write(p profile, seed uint64, out, errs io.Writer, pause bool) error {
+// write writes a known pseudo-random output: text with colours, long lines, and bytes that are no text. About a tenth goes to stderr. Each write is
+// noted, if notes is not nil.
+func write(p profile, seed uint64, out, errs io.Writer, pause bool, notes func() error) error {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	for written := 0; written < p.Bytes; {
 		b := block(rng, p.Block)
@@ -34,6 +35,11 @@ func write(p profile, seed uint64, out, errs io.Writer, pause bool) error {
 			return err
 		}
 		written += len(b)
+		if notes != nil {
+			if err := notes(); err != nil {
+				return err
+			}
+		}
 		if pause && p.Pause > 0 {
 			time.Sleep(p.Pause)
 		}
@@ -63,14 +69,23 @@ func block(rng *rand.Rand, size int) []byte {
 	return b.Bytes()
 }
 
-// generate is the command that tt wraps: chaos generate PROFILE… on the command line.
-func generate(p profile, seed uint64) error {
-	return write(p, seed, os.Stdout, os.Stderr, true)
+// generate is the command that tt wraps: chaos generate PROFILE… on the command line. The time of each write goes into a file, as 8 bytes of ms.
+func generate(p profile, seed uint64, times string) error {
+	f, err := os.Create(times)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return write(p, seed, os.Stdout, os.Stderr, true, func() error {
+		_, err := f.Write(binary.LittleEndian.AppendUint64(nil, uint64(time.Now().UnixMilli())))
+		return err
+	})
 }
 
 // expected is what of one stream of a run must arrive.
 type expected struct {
 	raw  sum
+	all  []byte
 	text []byte // without what is no text; for viewers that get text only
 }
 
@@ -79,25 +94,20 @@ type sum struct {
 	Bytes int
 }
 
+func sumOf(b []byte) sum {
+	h := sha256.Sum256(b)
+	return sum{hex.EncodeToString(h[:]), len(b)}
+}
+
 // expect makes a run's output once more, for comparison.
 func expect(p profile, seed uint64) map[string]*expected {
-	streams := map[string]*collector{"STDOUT": {hash: sha256.New()}, "STDERR": {hash: sha256.New()}}
-	_ = write(p, seed, streams["STDOUT"], streams["STDERR"], false) // collectors never fail
-	out := map[string]*expected{}
-	for name, c := range streams {
-		out[name] = &expected{raw: sum{hex.EncodeToString(c.hash.Sum(nil)), c.all.Len()}, text: onlyText(c.all.Bytes())}
+	var out, errs bytes.Buffer
+	_ = write(p, seed, &out, &errs, false, nil) // buffers never fail
+	want := map[string]*expected{}
+	for name, b := range map[string][]byte{"STDOUT": out.Bytes(), "STDERR": errs.Bytes()} {
+		want[name] = &expected{raw: sumOf(b), all: b, text: onlyText(b)}
 	}
-	return out
-}
-
-type collector struct {
-	hash hash.Hash
-	all  bytes.Buffer
-}
-
-func (c *collector) Write(b []byte) (int, error) {
-	c.hash.Write(b)
-	return c.all.Write(b)
+	return want
 }
 
 // onlyText leaves out U+FFFD and all that is not UTF-8.

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"tasktracer/deploy/e2e/stage"
+)
+
+// command is one wrapped command.
+type command struct {
+	id     string
+	p      profile
+	seed   uint64
+	want   map[string]*expected
+	pulse  bool // the one by which silences are measured: its tt is left alone
+	mortal bool // its tt may be killed
+
+	home string // of its spool, and of what it notes
+	url  string
+	tt   *stage.Process
+
+	mu     sync.Mutex
+	killed time.Time
+}
+
+// plan decides what is written: a pulse, trickles, bursts and floods, spread over the time that the monkey is at work; and some more whose tt will be killed.
+func plan(cfg config) []*command {
+	var out []*command
+	total := cfg.Megs << 20
+	over := cfg.Over + 15*time.Second
+	paced := func(name string, bytes, block int) profile {
+		writes := max(bytes/block, 1)
+		return profile{name, bytes, block, over / time.Duration(writes)}
+	}
+	add := func(p profile, mortal bool) {
+		i := len(out)
+		c := &command{id: fmt.Sprintf("host-%02d", i), p: p, seed: cfg.Seed + uint64(i)*1000, pulse: i == 0, mortal: mortal}
+		c.want = expect(p, c.seed)
+		out = append(out, c)
+	}
+	for i := range cfg.Commands {
+		switch {
+		case i == 0:
+			add(profile{"pulse", int(over/(50*time.Millisecond)) * 40, 30, 50 * time.Millisecond}, false)
+		case i%10 == 1:
+			add(paced("flood", total*7/20/max(cfg.Commands/10, 1), 64<<10), false)
+		case i%5 == 2:
+			bytes := total * 8 / 20 / max(cfg.Commands/5, 1)
+			add(paced("burst", bytes, 1<<20), false)
+		case i%2 == 0:
+			add(paced("steady", total*5/20/max(cfg.Commands*3/10, 1), 2000), false)
+		default:
+			add(paced("trickle", 60_000, 100), false)
+		}
+	}
+	for i := range cfg.Mortal {
+		add([]profile{paced("steady", total/100, 2000), paced("flood", total/30, 16<<10), paced("trickle", 60_000, 100), paced("burst", total/30, 1<<20)}[i%4], true)
+	}
+	return out
+}
+
+// begin runs the command under tt, with a spool of its own. What tt shows of a mortal one's stdout is kept.
+func (c *command) begin(w *world, dir, token string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c.home, c.url = filepath.Join(dir, c.id), w.clients.url()
+	if err := os.MkdirAll(filepath.Join(c.home, "spool"), 0o700); err != nil {
+		return err
+	}
+	shown := os.DevNull
+	if c.mortal {
+		shown = c.shown()
+	}
+	c.tt, err = stage.Launch(c.id, nil, []string{"HOME=" + c.home, "TASKTRACER_TOKEN=" + token}, "/bin/sh", "-c", `exec "$@" >"$0"`, shown, w.binaries.TT,
+		"-n", task, "--id", c.id, "--url", c.url, "--spool-dir", filepath.Join(c.home, "spool"), "--linger", "10m", "--spool-limit", "1GiB", "--redact-env", "off",
+		"--", self, "generate", strconv.FormatUint(c.seed, 10), strconv.Itoa(c.p.Bytes), strconv.Itoa(c.p.Block), c.p.Pause.String(), c.times())
+	return err
+}
+
+func (c *command) shown() string { return filepath.Join(c.home, "shown") }
+func (c *command) times() string { return filepath.Join(c.home, "times") }
+
+func (c *command) running() bool {
+	select {
+	case <-c.tt.Ended():
+		return false
+	default:
+		return c.cut().IsZero()
+	}
+}
+
+// cut is when its tt was killed; zero if it was not.
+func (c *command) cut() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.killed
+}
+
+// kill kills tt alone. Its command finds nobody reading.
+func (c *command) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.tt.Signal(syscall.SIGKILL)
+	c.killed = time.Now()
+}
+
+// flush sends what the killed tt had read, as its user would later; twice says that the first attempt is killed as well.
+func (c *command) flush(ctx context.Context, w *world, twice bool) error {
+	<-c.tt.Ended()
+	var last string
+	for begun := time.Now(); time.Since(begun) < 90*time.Second && ctx.Err() == nil; {
+		p, err := stage.Launch(c.id+" flush", nil, []string{"HOME=" + c.home}, w.binaries.TT, "flush", "--spool-dir", filepath.Join(c.home, "spool"))
+		if err != nil {
+			return err
+		}
+		if twice {
+			twice = false
+			select {
+			case <-p.Ended():
+			case <-time.After(30 * time.Millisecond):
+			}
+			p.Kill()
+			continue
+		}
+		if code, err := p.Wait(ctx); err == nil && code == 0 {
+			return nil
+		}
+		last = p.Tail(5)
+		time.Sleep(200 * time.Millisecond)
+	}
+	return fmt.Errorf("%s: what was left of a killed tt is not delivered:\n%s", c.id, last)
+}
+
+// writes are the times at which the command wrote, in ms.
+func (c *command) writes() []int64 {
+	b, err := os.ReadFile(c.times())
+	if err != nil {
+		return nil
+	}
+	out := make([]int64, 0, len(b)/8)
+	for ; len(b) >= 8; b = b[8:] {
+		out = append(out, int64(binary.LittleEndian.Uint64(b)))
+	}
+	return out
+}
+
+// truth is what is known of a command when all is over.
+func (c *command) truth() *truth {
+	t := &truth{want: c.want}
+	if w := c.writes(); len(w) > 0 {
+		t.until = w[len(w)-1]
+	}
+	if at := c.cut(); !at.IsZero() {
+		t.cut, t.until = true, at.UnixMilli()
+		if fi, err := os.Stat(c.shown()); err == nil {
+			t.shown = int(fi.Size())
+		}
+	}
+	return t
+}
