@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// silent is from when on a pause of the pulse is noted.
-const silent = 200 * time.Millisecond
+const (
+	// silent is from when on a pause of the pulse is noted.
+	silent = 200 * time.Millisecond
+	// lookBack is how long before a strike that ended the output the last of it may have been heard, by a viewer that is late.
+	lookBack = time.Second
+)
 
 // goals are for p95 of the longest silence, of our own client and the page.
 var goals = map[string]time.Duration{
@@ -70,7 +74,10 @@ func silences(w io.Writer, specs []spec, all map[string]status, did []done, writ
 		if polluted(strikes, i) {
 			continue
 		}
-		from := d.when.Add(-silent).UnixMilli() // a silence counts from the last that was heard before the deed
+		from := d.when.Add(-lookBack).UnixMilli() // a silence begins with the last that was heard before the deed
+		if i > 0 {
+			from = max(from, strikes[i-1].when.Add(silent).UnixMilli())
+		}
 		to := d.when.Add(3*time.Second + d.For).UnixMilli()
 		if i+1 < len(strikes) {
 			to = min(to, strikes[i+1].when.Add(-silent).UnixMilli())
@@ -81,7 +88,7 @@ func silences(w io.Writer, specs []spec, all map[string]status, did []done, writ
 			}
 			var worst time.Duration
 			for _, g := range all[s.ID].Gaps {
-				if g[0] >= from && g[0] < to {
+				if g[0] >= from && g[0] < to && g[1] > d.when.UnixMilli() {
 					worst = max(worst, spoken(g[0], g[1], writes))
 				}
 			}
