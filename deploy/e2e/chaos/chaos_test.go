@@ -49,7 +49,7 @@ func TestSchedule(t *testing.T) {
 			}
 			last = d.At
 		}
-		if end := deeds[len(deeds)-1].At; strikes < 62 || end > 180*time.Second {
+		if end := deeds[len(deeds)-1].At; strikes < 62 || end > 190*time.Second {
 			t.Errorf("seed %d: %d strikes, the last deed at %v", seed, strikes, end)
 		}
 		for _, c := range append(calm, rough...) {

@@ -37,7 +37,11 @@ type status struct {
 	Connects int
 	Attached int64 // when the server last took the viewer in, in ms; 0 while it has not; of those without the extension
 	Received int   // bytes of output, also what came again
-	Done     bool
+	Link     []struct {
+		At int64
+		Is string
+	} // what the page says of its connection, and when it began to
+	Done bool
 }
 
 type runStatus struct {

@@ -209,7 +209,12 @@ func seat(ctx context.Context, w *world, cfg config, commands []*command) (*crow
 		default:
 			s.Alias, s.Transports = "sio4", []string{"websocket"}
 		}
-		for k := range 3 {
+		// What they have in all is to stay below 2 GB.
+		several := 2
+		if i%3 == 0 && s.V2 {
+			several = 3
+		}
+		for k := range several {
 			if id := commands[(i*3+k)%cfg.Commands].id; id != s.Pulse {
 				s.From = append(s.From, id)
 			}
@@ -288,6 +293,10 @@ func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[str
 		received += st.Received
 		compared += len(st.Runs)
 	}
+	begun := time.Now().Add(-took).UnixMilli()
+	say := func(format string, at int64, args ...any) {
+		fmt.Printf("%6.1fs  %s\n", float64(at-begun)/1e3, fmt.Sprintf(format, args...))
+	}
 	strikes, leader, killed, written := 0, 0, 0, 0
 	for _, d := range did {
 		if d.strike() {
@@ -305,6 +314,14 @@ func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[str
 	}
 	if strikes < cfg.Deeds && cfg.Blackout == 0 {
 		bad = append(bad, fmt.Sprintf("%d strikes were done, want %d", strikes, cfg.Deeds))
+	}
+	if st := all["page"]; cfg.Verbose {
+		for _, g := range st.Gaps {
+			say("the page was silent from here for %.2f s", g[0], float64(g[1]-g[0])/1e3)
+		}
+		for _, l := range st.Link {
+			say("the page is %s", l.At, l.Is)
+		}
 	}
 	silences(os.Stdout, crowd.specs, all, did, commands[0].writes())
 	fmt.Printf("%.0f s: %d strikes, %d of them on the stream's leader, %d tt killed; %d times viewers left or let go; %.0f MB written by %d commands, %.0f MB delivered to %d viewers; %d runs compared; %d connections made\n",

@@ -38,6 +38,8 @@ func (d deed) role() string {
 const (
 	maxLeaderDeeds = 10
 	leaderApart    = 8 * time.Second
+	// leaderPlanned is how far apart they are planned, so that the silence after one has an end before the next.
+	leaderPlanned = 13 * time.Second
 	// recovers is how long a role is left alone when its process is back.
 	recovers = 3 * time.Second
 )
@@ -98,7 +100,7 @@ func schedule(seed uint64, n int, over time.Duration) []deed {
 // place gives each deed of a hand its time, taking the first that may come next.
 func place(rng *rand.Rand, hand []deed, between, t time.Duration, deeds []deed) ([]deed, time.Duration) {
 	busy := map[string]time.Duration{} // until when a role is short of a process
-	lastLeader, leaders := -leaderApart, 0
+	lastLeader, leaders := -leaderPlanned, 0
 	for _, d := range deeds {
 		if r := d.role(); r != "" {
 			busy[r] = d.At + d.For + recovers
@@ -108,7 +110,7 @@ func place(rng *rand.Rand, hand []deed, between, t time.Duration, deeds []deed) 
 		i := 0
 		for ; i < len(hand); i++ {
 			d := hand[i]
-			if busy[d.role()] <= t && (d.Target != "nats-leader" || leaders < maxLeaderDeeds && t-lastLeader >= leaderApart) {
+			if busy[d.role()] <= t && (d.Target != "nats-leader" || leaders < maxLeaderDeeds && t-lastLeader >= leaderPlanned) {
 				break
 			}
 		}

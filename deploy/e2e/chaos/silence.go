@@ -20,23 +20,28 @@ var goals = map[string]time.Duration{
 	"kill gateway": time.Second, "kill ingest": time.Second, "kill token": time.Second, "kill nats-follower": 2 * time.Second,
 }
 
-// outlasts is how long a deed goes on to hold up the whole log, or all viewers of a gateway, when its own time is over. Until then no other is judged by silences.
-func outlasts(d deed) time.Duration {
+// outlasts is how long a deed goes on to hold up others than its own target when its own time is over: the leader's and NATS's the whole log, a stopped
+// gateway's or ingest's whom it served. Until then others are not judged by silences.
+func outlasts(d deed) (others time.Duration, all bool) {
 	switch {
 	case d.Target == "nats-leader":
-		return 13 * time.Second
+		return 10 * time.Second, true
 	case d.Kind == "blackout":
-		return 20 * time.Second
+		return 20 * time.Second, true
+	case d.Kind == "stop" && d.role() == "nats":
+		return 5 * time.Second, true
 	case d.Kind == "stop" && d.Target != "tt":
-		return 5 * time.Second
+		return 5 * time.Second, false
 	}
-	return 0
+	return 0, false
 }
 
-// polluted tells whether an earlier deed still holds up more than its own target.
+// polluted tells whether an earlier deed still holds up more than its own target. What stalls the log itself is judged beside a stopped gateway.
 func polluted(did []done, i int) bool {
+	_, stalls := outlasts(did[i].deed)
 	for _, e := range did[:i] {
-		if o := outlasts(e.deed); o > 0 && did[i].when.Sub(e.when) < e.For+o {
+		o, all := outlasts(e.deed)
+		if o > 0 && (all || !stalls) && did[i].when.Sub(e.when) < e.For+o {
 			return true
 		}
 	}

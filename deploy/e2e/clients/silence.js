@@ -7,7 +7,7 @@ const readline = require('readline');
 
 // Runs in the page.
 const watch = (silent) => {
-  const seen = (window.__seen = { gaps: [], changes: 0, last: 0 });
+  const seen = (window.__seen = { gaps: [], link: [], changes: 0, last: 0 });
   let rows, end;
   const note = () => {
     const last = rows.lastElementChild;
@@ -19,6 +19,12 @@ const watch = (silent) => {
     seen.last = now;
     seen.changes++;
   };
+  let is;
+  setInterval(() => {
+    const link = document.querySelector('.link');
+    const now = document.visibilityState + ' ' + (link && link.className + ' ' + link.textContent) + ', ' + ((document.querySelector('.foot') || {}).textContent || '').replace(/[0-9.,]+ (lines|[kM]B)/g, '');
+    if (now !== is) seen.link.push({ at: Date.now(), is: (is = now) });
+  }, 50);
   const find = () => {
     rows = document.querySelector('.log .rows');
     if (!rows) return setTimeout(find, 20);
@@ -40,7 +46,7 @@ const watch = (silent) => {
   for await (const line of readline.createInterface({ input: process.stdin })) {
     if (!line) continue;
     const seen = await page.evaluate(() => window.__seen);
-    process.stdout.write(JSON.stringify({ gaps: seen.gaps, received: seen.changes, trouble }) + '\n');
+    process.stdout.write(JSON.stringify({ gaps: seen.gaps, link: seen.link.slice(0, 500), received: seen.changes, trouble }) + '\n');
   }
   await context.close();
 })().catch((e) => { console.error(e); process.exit(1); });
