@@ -16,7 +16,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-page release chromium tools clean
+.PHONY: help chaos run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,15 +86,18 @@ fresh: generate # fails where what is committed is not what proto/ says
 	git diff --exit-code -- proto
 	@test -z "$$(git ls-files --others --exclude-standard -- proto)" || { echo "generated, but not committed:"; git ls-files --others --exclude-standard -- proto; exit 1; }
 
-chaos: build ## kill, stop and cut everything for 4 minutes, and prove that nothing was lost (deploy/e2e/chaos)
+# The second time all of NATS is down for 20 s.
+chaos: build chromium ## kill, stop and cut everything for 4 minutes, and prove that nothing was lost (deploy/e2e/chaos)
 	cd deploy/e2e && go run ./chaos $(CHAOSFLAGS)
 	cd deploy/e2e && go run ./chaos --over 45s --mb 20 --blackout 20s $(CHAOSFLAGS)
 
-bench: build ## measure, and compare with others (deploy/bench)
-	cd deploy/bench && go run . $(BENCHFLAGS)
+bench: bench-socketio bench-gateway bench-tt bench-page ## measure, and compare with others (deploy/bench)
 
 bench-socketio: ## measure pkg/socketio beside other servers (deploy/bench/socketio)
 	cd deploy/bench && go run ./socketio $(BENCHFLAGS)
+
+bench-gateway: build ## measure late viewers, and the memory of a gateway beside its bound
+	cd deploy/bench && go run ./gateway $(BENCHFLAGS)
 
 bench-tt: build ## measure what tt costs the command it runs
 	cd deploy/bench && go run ./tt $(BENCHFLAGS)
