@@ -500,15 +500,15 @@ func TestNumberedClient(t *testing.T) {
 		{"records", "data", `[{"seq":1,"at":5,"type":"STDOUT","data":"a"},{"seq":2,"at":6,"type":"STDERR","b64":"/wA="}]`, `{"durable":2}`},
 		{"again, and one more", "data", `[{"seq":2,"at":6,"type":"STDERR","b64":"/wA="},{"seq":3,"at":7,"type":"STDOUT","data":"c"}]`, `{"durable":3}`},
 		{"nothing", "data", `[]`, `{"durable":3}`},
-		{"ahead", "data", `[{"seq":9,"type":"STDOUT","data":"x"}]`, `{"error":"gap","next":4}`},
-		{"hole inside", "data", `[{"seq":4,"type":"STDOUT","data":"x"},{"seq":6,"type":"STDOUT","data":"x"}]`, `{"error":"gap","next":4}`},
-		{"rubbish", "data", `{"type":"STDOUT","data":"x"}`, `{"error":"malformed","next":4}`},
-		{"too large", "data", `[{"seq":4,"type":"STDOUT","data":"` + strings.Repeat("x", frame.MaxRecord+1) + `"}]`, `{"error":"too_large","next":4}`},
+		{"ahead", "data", `[{"seq":9,"type":"STDOUT","data":"x"}]`, `{"code":"gap","next":4}`},
+		{"hole inside", "data", `[{"seq":4,"type":"STDOUT","data":"x"},{"seq":6,"type":"STDOUT","data":"x"}]`, `{"code":"gap","next":4}`},
+		{"rubbish", "data", `{"type":"STDOUT","data":"x"}`, `{"code":"malformed","next":4}`},
+		{"too large", "data", `[{"seq":4,"type":"STDOUT","data":"` + strings.Repeat("x", frame.MaxRecord+1) + `"}]`, `{"code":"too_large","next":4}`},
 		{"lost", "data", `[{"seq":8,"at":8,"type":"NOTE","data":"spool full","lost":{"from":4,"to":8,"bytes":77}}]`, `{"durable":8}`},
-		{"eof ahead", "eof", `{"seq":11,"code":0}`, `{"error":"gap","next":9}`},
-		{"eof of rubbish", "eof", `{"code":0}`, `{"error":"malformed","next":9}`},
+		{"eof ahead", "eof", `{"seq":11,"code":0}`, `{"code":"gap","next":9}`},
+		{"eof of rubbish", "eof", `{"code":0}`, `{"code":"malformed","next":9}`},
 	} {
-		if got := p.ask(tc.event, tc.arg); got != tc.want {
+		if got := withoutSentence(t, p.ask(tc.event, tc.arg)); got != tc.want {
 			t.Errorf("%s: acknowledged %s, want %s", tc.what, got, tc.want)
 		}
 	}
@@ -532,6 +532,24 @@ func TestNumberedClient(t *testing.T) {
 	if d := cmp.Diff(want, st.logOf(t, frame.Key{Namespace: "ns", Task: "task", Client: "cli-1", Run: "run-00000001"})); d != "" {
 		t.Errorf("log differs (-want +got):\n%s", d)
 	}
+}
+
+// withoutSentence takes out of an acknowledgement what is for people; a code without one is a mistake.
+func withoutSentence(t *testing.T, ack string) string {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(ack), &m); err != nil {
+		t.Fatalf("acknowledgement %s: %v", ack, err)
+	}
+	if (m["code"] == nil) != (m["error"] == nil) {
+		t.Errorf("acknowledgement %s: a code and a sentence come together", ack)
+	}
+	delete(m, "error")
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func TestRunIsTaken(t *testing.T) {

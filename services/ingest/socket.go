@@ -144,22 +144,22 @@ func (x *session) end(e *socketio.Event, r frame.Record, info frame.ExitInfo) {
 	x.owe(answer{event: e, src: r.Src, all: r.Src == 0, bye: bye(info)})
 }
 
-// refuse answers a packet of which nothing was taken.
+// refuse answers a packet of which nothing was taken. Clients go by the code; the sentence is for people.
 func (x *session) refuse(e *socketio.Event, err error) {
-	code := "malformed"
+	code, text := "malformed", "this cannot be read"
 	var gap *bus.GapError
 	switch {
 	case errors.As(err, &gap):
-		code = "gap"
+		code, text = "gap", "records before these are missing"
 	case errors.Is(err, errTooLarge):
-		code = "too_large"
+		code, text = "too_large", "a record or the packet is too large"
 	case errors.Is(err, bus.ErrTaken), errors.Is(err, bus.ErrDeleted):
-		code = "taken"
+		code, text = "taken", "another connection owns the run, or it was deleted"
 	case !errors.Is(err, errMalformed):
 		return // the connection or the process ends
 	}
 	x.s.met.refusedPackets.WithLabelValues(code).Inc()
-	x.ack(e, map[string]any{"error": code, "next": x.app.Next()})
+	x.ack(e, map[string]any{"error": text, "code": code, "next": x.app.Next()})
 }
 
 func (x *session) ack(e *socketio.Event, arg any) {
