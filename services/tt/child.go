@@ -15,6 +15,7 @@ import (
 type child struct {
 	options  *options
 	sys      system
+	voice    *voice
 	terminal bool
 	raw      atomic.Bool // the user's terminal is in raw mode
 }

@@ -35,6 +35,7 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	if err != nil {
 		return c.cannotStart(r, err)
 	}
+	p.say = func(format string, args ...any) { c.voice.warn(fmt.Sprintf(format, args...)) }
 	r.Connect() // now that the command runs: connecting costs more than starting it
 	defer p.restore()
 	ended := make(chan syscall.WaitStatus, 1)
@@ -48,9 +49,12 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		p.read(&echo{to: c.sys.stdout, sent: r.Stdout()}, &echo{to: c.sys.stderr, sent: r.Stderr()})
+		p.read(&echo{to: patient{c.sys.stdout}, sent: r.Stdout()}, &echo{to: patient{c.sys.stderr}, sent: r.Stderr()})
 	}()
 	status := <-ended
+	if p.slave != nil {
+		p.slave.Close()
+	}
 	r.Ending()
 	if !p.drain(drained) {
 		r.Note("the command has ended, but a process it left behind holds its output open; what that writes from now on is not sent")
@@ -70,11 +74,16 @@ type process struct {
 	pty        bool // it runs in a terminal of its own
 	out        *os.File
 	err        *os.File // nil with a terminal
+	slave      *os.File // the command's side of its own terminal
 	over       chan struct{}
-	raw        func()      // puts the user's terminal into raw mode, where that is to be
-	cooked     func()      // and back
-	resize     func()      // makes the command's terminal as large as the user's; nil without one
-	foreground func() bool // tells that the user's terminal signals tt's group
+	lost       func() // says that others may have changed the terminal
+	raw        func() // puts the user's terminal into raw mode, where that is to be
+	isRaw      func() bool
+	cooked     func()        // and back
+	resize     func()        // makes the command's terminal as large as the user's; nil without one
+	continued  chan struct{} // holds a token when SIGCONT came; nil without a terminal of its own
+	foreground func() bool   // tells that the user's terminal signals tt's group
+	say        func(format string, args ...any)
 
 	mu     sync.Mutex
 	last   time.Time // when output last came
@@ -153,13 +162,18 @@ func foreground(sys system) bool {
 	return false
 }
 
-// wait returns how the command ended. When job control stops it, tt stops too, so that who waits for tt sees it.
+// wait returns how the command ended. When job control stops it, tt stops too, so that who waits for tt sees it. As the first process of a container tt also waits
+// for those that others left to it, as the first process must.
 func (p *process) wait() syscall.WaitStatus {
+	who := p.pid
+	if os.Getpid() == 1 {
+		who = -1
+	}
 	for {
 		var status syscall.WaitStatus
-		_, err := syscall.Wait4(p.pid, &status, syscall.WUNTRACED, nil)
+		pid, err := syscall.Wait4(who, &status, syscall.WUNTRACED, nil)
 		switch {
-		case err == syscall.EINTR:
+		case err == syscall.EINTR || err == nil && pid != p.pid:
 			continue
 		case err != nil:
 			return status // nobody else waits for this child, so it cannot be
@@ -183,15 +197,13 @@ func (p *process) stopped(s syscall.Signal) {
 	p.stopSelf()
 }
 
-// stopSelf stops tt until it is continued, with the user's terminal as it was.
+// stopSelf stops tt until it is continued, with the user's terminal as it was. It may go on for a moment before it is stopped; what is to be done when it is
+// continued is done when SIGCONT is heard.
 func (p *process) stopSelf() {
 	if p.cooked != nil {
 		p.cooked()
 	}
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP) // cannot fail
-	if p.raw != nil {
-		p.raw()
-	}
 }
 
 // kill sends a signal to the command's group, or to it alone where it shares tt's.

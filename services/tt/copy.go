@@ -20,7 +20,7 @@ func copyThrough(sys system, r *trace.Run) trace.Exit {
 	signal.Notify(signals, endSignals()...)
 	defer signal.Stop(signals)
 	done := make(chan error, 1)
-	go func() { done <- copyOne(sys.stdin, sys.stdout, r.Stdout()) }()
+	go func() { done <- copyOne(patient{sys.stdin}, patient{sys.stdout}, r.Stdout()) }()
 	for {
 		select {
 		case err := <-done:

@@ -28,32 +28,65 @@ func (s *signals) stop() { signal.Stop(s.heard) }
 // doubleTerm is how long a signal that may have reached the command by its group, too, is held back before it is passed on.
 const doubleTerm = 100 * time.Millisecond
 
-// forward passes signals on to the command until it is over.
+// calm is after how long without a Ctrl-C on a terminal the next one counts as the first: programs that live with Ctrl-C are interrupted now and then.
+const calm = time.Minute
+
+// lookForeground is how often tt looks, while it is in the background without the keyboard, whether it is still there: a shell that brings back a job that runs
+// does not tell it.
+const lookForeground = 100 * time.Millisecond
+
+// forward passes signals on to the command until it is over. A second interrupt kills it after the grace period, a third one at once.
 func (p *process) forward(s *signals, grace time.Duration) {
-	interrupts := 0
+	interrupts, latest := 0, time.Time{}
+	var look <-chan time.Time
+	if p.raw != nil {
+		ticker := time.NewTicker(lookForeground)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	var kill <-chan time.Time
 	for {
 		select {
 		case <-p.over:
 			return
 		case <-kill:
-			p.kill(syscall.SIGKILL)
+			p.end()
+		case <-look:
+			if !p.isRaw() {
+				p.raised()
+			}
 		case heard := <-s.heard:
 			sig := heard.(syscall.Signal) //nolint:errcheck // on this system every signal is one
 			p.pass(sig)
-			if sig != syscall.SIGINT || p.group == 0 {
-				continue // on a terminal a program may live with any number of Ctrl-C
+			if sig != syscall.SIGINT {
+				continue
 			}
+			if p.group == 0 && kill == nil && time.Since(latest) > calm {
+				interrupts = 0
+			}
+			latest = time.Now()
 			switch interrupts++; interrupts {
 			case 1:
 			case 2:
 				timer := time.NewTimer(grace)
 				defer timer.Stop()
 				kill = timer.C
+				p.say("interrupted twice: the command is killed in %v, or now by a third time", grace)
 			default:
-				p.kill(syscall.SIGKILL)
+				p.end()
 			}
 		}
+	}
+}
+
+// end kills the command and what it has started, but for what has gone its own way.
+func (p *process) end() {
+	if p.group != 0 {
+		p.kill(syscall.SIGKILL)
+		return
+	}
+	for _, pid := range family(p.pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // what is gone needs none
 	}
 }
 
@@ -74,11 +107,24 @@ func (p *process) pass(sig syscall.Signal) {
 			return
 		}
 	}
+	if sig == syscall.SIGCONT && p.raw != nil {
+		p.lost() // the shell has set the terminal for itself meanwhile
+		p.raised()
+	}
 	if p.group == 0 {
 		p.passShared(sig)
 		return
 	}
 	p.kill(sig)
+}
+
+// raised takes the keyboard again, if tt is in the foreground now.
+func (p *process) raised() {
+	p.raw()
+	select {
+	case p.continued <- struct{}{}:
+	default:
+	}
 }
 
 // passShared is for a command in tt's own group, on the user's terminal.

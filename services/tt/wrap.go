@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -33,12 +34,16 @@ func wrap(ctx context.Context, o *options, sys system) (int, error) {
 	if len(o.args) == 0 && term.IsTerminal(int(sys.stdin.Fd())) {
 		return 0, &usageError{errors.New("no command: write it behind the flags, as in `tt -n build make`, or pipe into tt; tt --help explains")}
 	}
+	if err := checkDir(o.cwd); err != nil {
+		return 0, &usageError{err}
+	}
 	rules, err := o.rules(sys.env)
 	if err != nil {
 		return 0, &usageError{err}
 	}
 	c := &child{options: o, sys: sys, terminal: o.wantsTerminal(sys)}
 	v := &voice{out: sys.stderr, quiet: o.quiet, raw: &c.raw}
+	c.voice = v
 	cfg := trace.Config{
 		URL: o.url, Token: o.token, ID: o.id, Name: name, Command: o.commandText(), Tags: o.tags, Terminal: c.terminal,
 		CAFile: o.ca, Insecure: o.insecure, Spool: o.spoolConfig(sys.getenv), Redact: rules, Linger: o.linger,
@@ -70,6 +75,24 @@ func wrap(ctx context.Context, o *options, sys system) (int, error) {
 	}
 	v.outcome(r.Close(exit), o)
 	return exit.Code, nil
+}
+
+// checkDir tells whether the command can be run there.
+func checkDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path):
+		return fmt.Errorf("--cwd=%s: %w", dir, path.Err)
+	case err != nil:
+		return fmt.Errorf("--cwd=%s: %w", dir, err)
+	case !info.IsDir():
+		return fmt.Errorf("--cwd=%s: it is no directory", dir)
+	}
+	return nil
 }
 
 func (o *options) rules(env []string) (*redact.Rules, error) {
