@@ -16,7 +16,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release chromium tools clean
+.PHONY: help chaos outage cross run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +42,23 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SRC)
 	cd $(WEB) && npm run build
 	@touch $@
 
-test: test-web test-go test-page test-modules ## run every test
+test: test-web test-go cross test-page test-modules ## run every test
 
 test-web: web chromium
 	cd $(WEB) && npm test
 
 test-go: web
 	go test -race $(TESTFLAGS) ./...
+
+# What this machine cannot run is at least built and checked, tests included; and tt stays small everywhere.
+SYSTEMS = linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+cross: web ## build and vet tt and tasktracer for the other systems
+	@set -e; out=$$(mktemp -d); trap 'rm -rf $$out' EXIT; for s in $(SYSTEMS); do echo "cross $$s"; \
+	  export GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 GOWORK=off; \
+	  go vet ./services/tt ./services/tasktracer ./pkg/trace/...; \
+	  go build -trimpath -ldflags "$(LDFLAGS)" -o $$out/ ./services/tt ./services/tasktracer; \
+	  size=$$(cat $$out/tt $$out/tt.exe 2>/dev/null | wc -c); [ $$size -lt 12000000 ] || { echo "tt for $$s has $$size bytes: too many"; exit 1; }; rm -f $$out/*; \
+	done
 
 # They run the real binaries, so these are built first. Go shows no log of a test that passes: what they measured is in a file.
 test-modules: build chromium tools
@@ -90,6 +100,9 @@ fresh: generate # fails where what is committed is not what proto/ says
 chaos: build chromium ## kill, stop and cut everything for 4 minutes, and prove that nothing was lost (deploy/e2e/chaos)
 	cd deploy/e2e && go run ./chaos $(CHAOSFLAGS)
 	cd deploy/e2e && go run ./chaos --over 45s --mb 20 --blackout 20s $(CHAOSFLAGS)
+
+outage: ## the server killed for a minute while tt sends 200 MB (2 s and 20 MB are part of make test)
+	go test ./services/tt -run TestOutage -count=1 -v -timeout 15m -outage 60s -outage-mb 200
 
 bench: bench-socketio bench-gateway bench-tt bench-page ## measure, and compare with others (deploy/bench)
 

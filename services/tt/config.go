@@ -67,7 +67,7 @@ func (o *options) readConfig(file string) error {
 	}
 	f, err := ini.LoadSources(ini.LoadOptions{IgnoreInlineComment: true}, text)
 	if err != nil {
-		return fmt.Errorf("configuration %s: %w (it holds lines like `token = …`)", file, err)
+		return fmt.Errorf("configuration %s: %s (it holds lines like `token = …`)", file, strings.TrimSpace(err.Error()))
 	}
 	section := f.Section("")
 	from := func(to *string, keys ...string) {

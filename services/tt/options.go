@@ -37,6 +37,19 @@ type options struct {
 func parseOptions(args []string, getenv func(string) string) (*options, error) {
 	o := &options{tags: tags{}, spoolLimit: spool.DefaultLimit}
 	fs := newFlagSet("tt")
+	o.register(fs)
+	if err := parseFlags(fs, args, getenv); err != nil {
+		return nil, err
+	}
+	o.args = fs.Args()
+	if at := len(args) - fs.NArg() - 1; fs.NArg() > 0 && at >= 0 && args[at] == "--" {
+		o.direct = true
+	}
+	return o, o.validate()
+}
+
+// register adds the flags of running a command.
+func (o *options) register(fs *flag.FlagSet) {
 	o.connection(fs)
 	fs.StringVar(&o.name, "n", "", "")
 	fs.StringVar(&o.name, "name", "", "")
@@ -55,14 +68,6 @@ func parseOptions(args []string, getenv func(string) string) (*options, error) {
 	fs.Var(&o.redact, "redact", "")
 	fs.StringVar(&o.redactEnv, "redact-env", "on", "")
 	fs.BoolVar(&o.debug, "debug", false, "")
-	if err := parseFlags(fs, args, getenv); err != nil {
-		return nil, err
-	}
-	o.args = fs.Args()
-	if at := len(args) - fs.NArg() - 1; fs.NArg() > 0 && at >= 0 && args[at] == "--" {
-		o.direct = true
-	}
-	return o, o.validate()
 }
 
 // connection adds the flags that say which server, and as whom; all of tt's commands share them.

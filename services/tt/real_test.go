@@ -35,33 +35,62 @@ func TestReal(t *testing.T) {
 	})
 }
 
-type realServer struct{ url, clientToken, viewerToken string }
+// realServer is `tasktracer all`, with data of its own.
+type realServer struct {
+	url, clientToken, viewerToken string
 
-// startServer builds and starts `tasktracer all` on a free port, with data of its own.
-func startServer(t *testing.T) realServer {
+	bin, dir string
+	cmd      *exec.Cmd
+	log      *strings.Builder
+}
+
+// startServer builds and starts it on a free port.
+func startServer(t *testing.T) *realServer {
 	t.Helper()
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "tasktracer")
-	if out, err := exec.Command("go", "build", "-o", bin, "tasktracer/services/tasktracer").CombinedOutput(); err != nil {
+	s := &realServer{bin: filepath.Join(dir, "tasktracer"), dir: dir}
+	if out, err := exec.Command("go", "build", "-o", s.bin, "tasktracer/services/tasktracer").CombinedOutput(); err != nil {
 		t.Fatalf("build the server: %v\n%s", err, out)
 	}
-	var log strings.Builder
-	cmd := exec.Command(bin, "all", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))
-	out, err := cmd.StderrPipe()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Signal(os.Interrupt) // it may have ended
+		_ = s.cmd.Wait()
+		if t.Failed() {
+			t.Log(s.log.String())
+		}
+	})
+	s.start(t, "127.0.0.1:0")
+	tokens, err := exec.Command(s.bin, "tokengen", "--data", filepath.Join(dir, "data"), "--ns", "default", "--type", "both", "--period", "1 day").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	lines := strings.Fields(string(tokens))
+	s.clientToken, s.viewerToken = lines[0], lines[1]
+	return s
+}
+
+// kill ends the server at once, as a crash does.
+func (s *realServer) kill(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	found := make(chan string, 1)
+	_ = s.cmd.Wait() // killed
+}
+
+// start starts it, and returns when it is ready.
+func (s *realServer) start(t *testing.T, listen string) {
+	t.Helper()
+	s.log = &strings.Builder{}
+	s.cmd = exec.Command(s.bin, "all", "--listen", listen, "--data", filepath.Join(s.dir, "data"))
+	out, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	found, log := make(chan string, 1), s.log
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -81,19 +110,12 @@ func startServer(t *testing.T) realServer {
 			}
 		}
 	}()
-	s := realServer{}
 	select {
 	case s.url = <-found:
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("the server did not say where it listens")
 	}
-	tokens, err := exec.Command(bin, "tokengen", "--data", filepath.Join(dir, "data"), "--ns", "default", "--type", "both", "--period", "1 day").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Fields(string(tokens))
-	s.clientToken, s.viewerToken = lines[0], lines[1]
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/readyz", nil)
@@ -104,7 +126,7 @@ func startServer(t *testing.T) realServer {
 		if err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
-				return s
+				return
 			}
 		}
 		if ctx.Err() != nil {

@@ -22,12 +22,16 @@ import (
 	"tasktracer/pkg/trace/tracetest"
 )
 
-// outage is how long the script of that name lets the server be away; a minute shows more, and is what a release is tested with.
-var outage = flag.Duration("outage", 2*time.Second, "length of the outage in the script outage")
+// A minute and 200 MB show more than what is run for every change, and are what a release is tested with: make outage.
+var (
+	outage   = flag.Duration("outage", 2*time.Second, "how long the server is away in TestOutage and in the script outage")
+	outageMB = flag.Int64("outage-mb", 20, "how much is written in TestOutage, in MB")
+)
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"tt": func() { main() },
+		"tt":    func() { main() },
+		"paced": paced,
 	})
 }
 
@@ -66,7 +70,7 @@ type harness struct {
 
 func of(ts *testscript.TestScript) *harness { return ts.Value("harness").(*harness) }
 
-// server starts the script's server, or changes how it misbehaves: server [tls] [silent] [deaf] [refuse=CODE] [expire] [cut=N]
+// server starts the script's server, or changes how it misbehaves: server [tls] [silent] [deaf] [refuse=CODE] [expired[=TOKEN]] [cut=N] [skew=TIME]
 func server(ts *testscript.TestScript, neg bool, args []string) {
 	h := of(ts)
 	f := tracetest.Faults{}
@@ -83,7 +87,14 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 		case "refuse":
 			f.Refuse = value
 		case "expired":
-			f.RefuseTokens = map[string]string{"the-token-of-the-test": "token_expired"}
+			if value == "" {
+				value = "the-token-of-the-test"
+			}
+			f.RefuseTokens = map[string]string{value: "token_expired"}
+		case "skew":
+			d, err := time.ParseDuration(value)
+			ts.Check(err)
+			f.Skew = d
 		case "cut":
 			n, err := strconv.Atoi(value)
 			ts.Check(err)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -67,6 +68,8 @@ type Faults struct {
 	MaxRecord int
 	// StoreUpTo: records with a greater number are neither stored nor acknowledged, and a packet may be stored in part; 0: all are.
 	StoreUpTo uint64
+	// Skew is how far the server's clock is ahead, by the date of its web answers.
+	Skew time.Duration
 	// Delay is waited before each event is handled.
 	Delay time.Duration
 }
@@ -100,7 +103,15 @@ func start(t testing.TB, faults Faults, secure bool) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewUnstartedServer(io)
+	h := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		skew := s.faults.Skew
+		s.mu.Unlock()
+		if skew != 0 {
+			w.Header().Set("Date", time.Now().Add(skew).UTC().Format(http.TimeFormat))
+		}
+		io.ServeHTTP(w, r)
+	}))
 	h.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	// A client that has lost an earlier server on this port may be here before Start returns: what it reads is set first.
 	if secure {
