@@ -1,8 +1,10 @@
-// Command tt measures what tt costs the command it runs: the wall time of a command that floods its stdout, bare, through cat, under script(1), and under tt
-// without and with a server; tt's memory; and how much later a command starts. It needs bin/tt and bin/tasktracer (make build).
+// Command tt measures what tt costs the command it runs: wall and processor time of a command that floods its stdout, bare, through cat, under script(1), and under tt
+// with and without a server, its spool on disk, in memory and off; of one that computes; tt's memory; and how much later a command starts. What is compared is run in
+// turn, round by round, so that what else the machine does falls on all of it. It needs bin/tt and bin/tasktracer (make build).
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -55,49 +57,70 @@ func run(mb, rounds int, bin string) error {
 	}
 	defer stop()
 	flood := func(n int) string { return fmt.Sprintf("yes | head -c %dM; date +%%s%%N >%s/end", n, dir) }
-	cases := []struct {
-		name  string
-		env   []string
-		argv  []string
-		scale float64
-	}{
-		{"bare", b.env, []string{"bash", "-c", flood(mb)}, 1},
-		{"through cat", b.env, []string{"bash", "-c", "(" + flood(mb) + ") | cat"}, 1},
-		{"script(1)", b.env, []string{"script", "-qec", flood(scriptMB), "/dev/null"}, float64(mb) / scriptMB},
-		{"tt, no server", offline, []string{b.tt, "-q", "-n", "flood", "--linger", "0", flood(mb)}, 1},
-		{"tt, a server", online, []string{b.tt, "-q", "-n", "flood", "--linger", "0", flood(mb)}, 1},
-		{"tt, a server, all delivered", online, []string{b.tt, "-q", "-n", "flood", "--linger", "10m", flood(mb)}, 1},
+	memory, err := os.MkdirTemp("/dev/shm", "bench-tt")
+	if err != nil {
+		return err
 	}
-	fmt.Printf("a command that writes %d MiB, %d rounds, medians\n\n%-28s %10s %10s %8s %10s\n", mb, rounds, "", "command s", "whole s", "x cat", "memory MB")
-	cat := 0.0
-	for _, c := range cases {
-		var command, whole []float64
-		var memory int64
-		for range rounds {
+	defer os.RemoveAll(memory)
+	under := func(args ...string) []string {
+		return append(append([]string{b.tt, "-n", "flood", "--linger", "0"}, args...), flood(mb))
+	}
+	cases := []*flooded{
+		{name: "bare", env: b.env, argv: []string{"bash", "-c", flood(mb)}, scale: 1},
+		{name: "through cat", env: b.env, argv: []string{"bash", "-c", "(" + flood(mb) + ") | cat"}, scale: 1},
+		{name: "script(1)", env: b.env, argv: []string{"script", "-qec", flood(scriptMB), "/dev/null"}, scale: float64(mb) / scriptMB},
+		{name: "tt, no server", env: offline, argv: under(), scale: 1},
+		{name: "tt, no server, spool in tmpfs", env: offline, argv: under("--spool-dir", memory), scale: 1},
+		{name: "tt, no server, spool off", env: offline, argv: under("--spool=off"), scale: 1},
+		{name: "tt, a server", env: online, argv: under(), scale: 1},
+		{name: "tt, a server, spool in tmpfs", env: online, argv: under("--spool-dir", memory), scale: 1},
+		{name: "tt, a server, all delivered", env: online, argv: []string{b.tt, "-n", "flood", "--linger", "10m", flood(mb)}, scale: 1},
+	}
+	for range rounds {
+		for _, c := range cases {
 			m, err := b.measure(c.env, c.argv)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			command, whole, memory = append(command, m.command*c.scale), append(whole, m.whole*c.scale), max(memory, m.memory)
-			if err := os.RemoveAll(filepath.Join(dir, ".local")); err != nil {
+			c.add(m)
+			for _, left := range []string{filepath.Join(dir, ".local"), memory} {
+				if err := os.RemoveAll(left); err != nil {
+					return err
+				}
+			}
+			if err := os.Mkdir(memory, 0o700); err != nil {
 				return err
 			}
 		}
-		if c.name == "through cat" {
-			cat = median(command)
-		}
-		ratio := "-"
-		if cat > 0 {
-			ratio = strconv.FormatFloat(median(command)/cat, 'f', 2, 64)
-		}
-		fmt.Printf("%-28s %10.2f %10.2f %8s %10.1f\n", c.name, median(command), median(whole), ratio, float64(memory)/1e3)
+	}
+	fmt.Printf("a command that writes %d MiB, %d rounds in turn, medians\n\n%-30s %10s %10s %8s %8s %10s %8s\n", mb, rounds, "", "command s", "whole s", "x cat", "CPU s", "memory MB", "dropped")
+	cat := median(cases[1].command)
+	for _, c := range cases {
+		fmt.Printf("%-30s %10.2f %10.2f %8.2f %8.2f %10.1f %8v\n", c.name, median(c.command), median(c.whole), median(c.command)/cat, median(c.cpu), float64(c.memory)/1e3, c.dropped)
 	}
 	return b.more(rounds, online, offline)
 }
 
+// flooded is one way to run the command that floods its stdout, and what came of it.
+type flooded struct {
+	name  string
+	env   []string
+	argv  []string
+	scale float64
+
+	command, whole, cpu []float64
+	memory              int64
+	dropped             bool
+}
+
+func (c *flooded) add(m measured) {
+	c.command, c.whole, c.cpu = append(c.command, m.command*c.scale), append(c.whole, m.whole*c.scale), append(c.cpu, m.cpu*c.scale)
+	c.memory, c.dropped = max(c.memory, m.memory), c.dropped || m.dropped
+}
+
 // more measures a job that computes, and how much later than under bash a command starts.
 func (b *bench) more(rounds int, online, offline []string) error {
-	work := fmt.Sprintf("i=0; while ((i < 2000000)); do ((i++)); done; echo done; date +%%s%%N >%s/end", b.dir)
+	work := fmt.Sprintf("i=0; while ((i < 400000)); do ((i++)); done; echo done; date +%%s%%N >%s/end", b.dir)
 	start := fmt.Sprintf("date +%%s%%N >%s/end", b.dir)
 	fmt.Println()
 	for _, c := range []struct {
@@ -105,44 +128,59 @@ func (b *bench) more(rounds int, online, offline []string) error {
 		n             int
 		unit          float64
 		name          string
-	}{{"a job that computes", work, rounds, 1, "s"}, {"until a command has started", start, 20 * rounds, 1e3, "ms"}} {
-		var bare, under, alone []float64
+	}{{"a job that computes", work, 8 * rounds, 1, "s"}, {"until a command has started", start, 30 * rounds, 1e3, "ms"}} {
+		ways := []struct {
+			name    string
+			env     []string
+			argv    []string
+			command []float64
+			cpu     []float64
+		}{
+			{name: "bare", env: b.env, argv: []string{"bash", "-c", c.command}},
+			{name: "tt, a server", env: online, argv: []string{b.tt, "-q", "-n", "job", c.command}},
+			{name: "tt, no server", env: offline, argv: []string{b.tt, "-q", "-n", "job", "--linger", "0", c.command}},
+		}
 		for range c.n {
-			for _, v := range []struct {
-				to   *[]float64
-				env  []string
-				argv []string
-			}{
-				{&bare, b.env, []string{"bash", "-c", c.command}},
-				{&under, online, []string{b.tt, "-q", "-n", "job", c.command}},
-				{&alone, offline, []string{b.tt, "-q", "-n", "job", "--linger", "0", c.command}},
-			} {
-				m, err := b.measure(v.env, v.argv)
+			for i := range ways {
+				m, err := b.measure(ways[i].env, ways[i].argv)
 				if err != nil {
 					return err
 				}
-				*v.to = append(*v.to, m.command*c.unit)
+				ways[i].command, ways[i].cpu = append(ways[i].command, m.command*c.unit), append(ways[i].cpu, m.cpu*c.unit)
 			}
 		}
-		fmt.Printf("%-28s bare %.3f %s, under tt %.3f (%+.3f, x %.3f), under tt without server %.3f (%+.3f, x %.3f)\n", c.what, median(bare), c.name,
-			median(under), median(under)-median(bare), median(under)/median(bare), median(alone), median(alone)-median(bare), median(alone)/median(bare))
+		fmt.Printf("%s, %d times in turn (%s)\n%-30s %10s %10s %10s %10s %10s %8s\n", c.what, c.n, c.name, "", "median", "best", "- bare", "x bare", "best x", "CPU")
+		for _, w := range ways {
+			bare := ways[0].command
+			fmt.Printf("%-30s %10.3f %10.3f %+10.3f %10.3f %10.3f %8.3f\n", w.name, median(w.command), slices.Min(w.command), median(w.command)-median(bare),
+				median(w.command)/median(bare), slices.Min(w.command)/slices.Min(bare), median(w.cpu))
+		}
+		fmt.Println()
 	}
 	return nil
 }
 
 type measured struct {
 	command, whole float64 // seconds until the command had written all, and until the process had ended
-	memory         int64   // peak resident size of the process itself, KiB
+	cpu            float64 // seconds of processor that the process and all it waited for took
+	memory         int64   // peak resident size of the largest of them, KiB
+	dropped        bool    // tt said that not all was kept
 }
 
 func (b *bench) measure(env, argv []string) (measured, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	begun := time.Now()
 	if err := cmd.Run(); err != nil {
-		return measured{}, err
+		return measured{}, fmt.Errorf("%w\n%s", err, said.String())
 	}
-	m := measured{whole: time.Since(begun).Seconds(), memory: cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	m := measured{
+		whole: time.Since(begun).Seconds(), memory: usage.Maxrss, cpu: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds(),
+		dropped: strings.Contains(said.String(), "were not sent"),
+	}
 	text, err := os.ReadFile(filepath.Join(b.dir, "end"))
 	if err != nil {
 		return m, err
@@ -193,6 +231,6 @@ func (b *bench) server(bin string) (env []string, stop func(), err error) {
 }
 
 func median(v []float64) float64 {
-	sort.Float64s(v)
-	return v[len(v)/2]
+	sorted := slices.Sorted(slices.Values(v))
+	return sorted[len(sorted)/2]
 }
