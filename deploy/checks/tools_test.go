@@ -33,6 +33,15 @@ func TestHAProxyConfiguration(t *testing.T) {
 	tool(t, "../haproxy", "haproxy", "-c", "-q", "-f", "haproxy.cfg")
 }
 
+// TestHAProxyRepeatsNoRequest: what a poll is answered is taken out of its session. A poll that reached a server and is sent to another one skips that.
+func TestHAProxyRepeatsNoRequest(t *testing.T) {
+	for _, line := range strings.Split(read(t, "../haproxy/haproxy.cfg"), "\n") {
+		if words := strings.Fields(line); len(words) > 0 && words[0] == "retry-on" && strings.Join(words[1:], " ") != "conn-failure" {
+			t.Errorf("%s: only what never reached a server may be sent again", strings.TrimSpace(line))
+		}
+	}
+}
+
 func TestPrometheusConfiguration(t *testing.T) {
 	tool(t, "../prometheus", "promtool", "check", "config", "prometheus.yml")
 }
