@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,17 @@ func TestSchedule(t *testing.T) {
 	}
 	if n := len(schedule(1, 600, 30*time.Minute)); n < 600 {
 		t.Errorf("a long run has %d deeds, want 600 and more", n)
+	}
+}
+
+// TestLeftOut: a deed that cannot be done holds up none of those after it.
+func TestLeftOut(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m := &monkey{w: &world{clients: &proxy{}}, log: t.Logf, rng: rand.New(rand.NewPCG(1, 2))}
+	did, err := m.run(ctx, []deed{{Kind: "kill", Target: "tt"}, {At: time.Millisecond, Kind: "cut", Target: "clients"}})
+	if err != nil || len(did) != 1 || did[0].Kind != "cut" {
+		t.Errorf("did %v (%v), want the cut alone", did, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -29,6 +30,7 @@ type command struct {
 
 	mu     sync.Mutex
 	killed time.Time
+	later  bool // tt ended with something left, for no server took it, and tt flush sent that
 }
 
 // plan decides what is written: a pulse, trickles, bursts and floods, spread over the time that the monkey is at work; and some more whose tt will be killed.
@@ -74,7 +76,7 @@ func (c *command) begin(w *world, dir, token string) error {
 		return err
 	}
 	c.home, c.url = filepath.Join(dir, c.id), w.clients.url()
-	if err := os.MkdirAll(filepath.Join(c.home, "spool"), 0o700); err != nil {
+	if err := os.MkdirAll(c.spool(), 0o700); err != nil {
 		return err
 	}
 	shown := os.DevNull
@@ -82,11 +84,12 @@ func (c *command) begin(w *world, dir, token string) error {
 		shown = c.shown()
 	}
 	c.tt, err = stage.Launch(c.id, nil, []string{"HOME=" + c.home, "TASKTRACER_TOKEN=" + token}, "/bin/sh", "-c", `exec "$@" >"$0"`, shown, w.binaries.TT,
-		"-n", task, "--id", c.id, "--url", c.url, "--spool-dir", filepath.Join(c.home, "spool"), "--linger", "10m", "--spool-limit", "1GiB", "--redact-env", "off",
+		"-n", task, "--id", c.id, "--url", c.url, "--spool-dir", c.spool(), "--linger", "10m", "--spool-limit", "1GiB", "--redact-env", "off",
 		"--", self, "generate", strconv.FormatUint(c.seed, 10), strconv.Itoa(c.p.Bytes), strconv.Itoa(c.p.Block), c.p.Pause.String(), c.times())
 	return err
 }
 
+func (c *command) spool() string { return filepath.Join(c.home, "spool") }
 func (c *command) shown() string { return filepath.Join(c.home, "shown") }
 func (c *command) times() string { return filepath.Join(c.home, "times") }
 
@@ -114,12 +117,46 @@ func (c *command) kill() {
 	c.killed = time.Now()
 }
 
-// flush sends what the killed tt had read, as its user would later; twice says that the first attempt is killed as well.
+// tend waits for the end of a tt that is not killed, and sends what it then had to leave behind, as its user would: tt waits while the log takes what it
+// has, and no longer.
+func (c *command) tend(ctx context.Context, w *world) error {
+	code, err := c.tt.Wait(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !c.cut().IsZero():
+		return nil // strikeTT sees to it
+	case code != 0:
+		return fmt.Errorf("%s: tt exits %d\n%s", c.id, code, c.tt.Tail(10))
+	}
+	left, err := os.ReadDir(c.spool())
+	if err != nil || !slices.ContainsFunc(left, os.DirEntry.IsDir) {
+		return err
+	}
+	c.mu.Lock()
+	c.later = true
+	c.mu.Unlock()
+	return c.flush(ctx, w, false)
+}
+
+func (c *command) flushedLater() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.later
+}
+
+// flush sends what a tt left behind; twice says that the first attempt is killed as well.
 func (c *command) flush(ctx context.Context, w *world, twice bool) error {
-	<-c.tt.Ended()
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	select {
+	case <-c.tt.Ended():
+	case <-ctx.Done():
+		return fmt.Errorf("%s: tt does not end: %w", c.id, ctx.Err())
+	}
 	var last string
-	for begun := time.Now(); time.Since(begun) < 90*time.Second && ctx.Err() == nil; {
-		p, err := stage.Launch(c.id+" flush", nil, []string{"HOME=" + c.home}, w.binaries.TT, "flush", "--spool-dir", filepath.Join(c.home, "spool"))
+	for ctx.Err() == nil {
+		p, err := stage.Launch(c.id+" flush", nil, []string{"HOME=" + c.home}, w.binaries.TT, "flush", "--spool-dir", c.spool())
 		if err != nil {
 			return err
 		}
@@ -132,13 +169,18 @@ func (c *command) flush(ctx context.Context, w *world, twice bool) error {
 			p.Kill()
 			continue
 		}
-		if code, err := p.Wait(ctx); err == nil && code == 0 {
+		code, err := p.Wait(ctx)
+		if err == nil && code == 0 {
 			return nil
 		}
 		last = p.Tail(5)
-		time.Sleep(200 * time.Millisecond)
+		p.Kill()
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
 	}
-	return fmt.Errorf("%s: what was left of a killed tt is not delivered:\n%s", c.id, last)
+	return fmt.Errorf("%s: what tt left behind is not delivered:\n%s", c.id, last)
 }
 
 // writes are the times at which the command wrote, in ms.

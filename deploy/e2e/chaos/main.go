@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -172,6 +171,7 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 			return err
 		}
 	}
+	ended := tend(ctx, w, commands)
 	if err := crowd.await(ctx); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 		return ctx.Err()
 	}
 	say("the monkey has gone; waiting for the rest")
-	j, all, waitErr := settle(ctx, cfg, commands, crowd)
+	j, all, waitErr := settle(ctx, cfg, commands, crowd, ended)
 	if all == nil || ctx.Err() != nil {
 		return errors.Join(ctx.Err(), monkeyErr, waitErr)
 	}
@@ -230,25 +230,30 @@ func seat(ctx context.Context, w *world, cfg config, commands []*command) (*crow
 	return newCrowd(ctx, specs)
 }
 
+// tend looks after all commands until they have ended and all of their output is delivered; wait gives what went wrong.
+func tend(ctx context.Context, w *world, commands []*command) (wait func(context.Context) error) {
+	errs := make(chan error, len(commands))
+	for _, c := range commands {
+		go func() { errs <- c.tend(ctx, w) }()
+	}
+	return func(ctx context.Context) (err error) {
+		for range commands {
+			select {
+			case e := <-errs:
+				err = errors.Join(err, e)
+			case <-ctx.Done():
+				return errors.Join(err, errors.New("not all commands have ended"))
+			}
+		}
+		return err
+	}
+}
+
 // settle waits until all commands have ended and all viewers have seen that.
-func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd) (*judge, map[string]status, error) {
+func settle(ctx context.Context, cfg config, commands []*command, crowd *crowd, ended func(context.Context) error) (*judge, map[string]status, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Settle)
 	defer cancel()
-	var waitErr error
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, c := range commands {
-		wg.Go(func() {
-			code, err := c.tt.Wait(ctx)
-			if err == nil && code != 0 && c.cut().IsZero() {
-				err = fmt.Errorf("%s: tt exits %d\n%s", c.id, code, c.tt.Tail(10))
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			waitErr = errors.Join(waitErr, err)
-		})
-	}
-	wg.Wait()
+	waitErr := ended(ctx)
 	truths := map[string]*truth{}
 	for _, c := range commands {
 		truths[c.id] = c.truth()
@@ -297,7 +302,7 @@ func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[str
 	say := func(format string, at int64, args ...any) {
 		fmt.Printf("%6.1fs  %s\n", float64(at-begun)/1e3, fmt.Sprintf(format, args...))
 	}
-	strikes, leader, killed, written := 0, 0, 0, 0
+	strikes, leader, killed, later, written := 0, 0, 0, 0, 0
 	for _, d := range did {
 		if d.strike() {
 			strikes++
@@ -308,8 +313,11 @@ func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[str
 	}
 	for _, c := range commands {
 		written += c.p.Bytes
-		if c.mortal && !c.cut().IsZero() {
+		if !c.cut().IsZero() {
 			killed++
+		}
+		if c.flushedLater() {
+			later++
 		}
 	}
 	if strikes < cfg.Deeds && cfg.Blackout == 0 {
@@ -324,8 +332,8 @@ func report(cfg config, crowd *crowd, commands []*command, j *judge, all map[str
 		}
 	}
 	silences(os.Stdout, crowd.specs, all, did, commands[0].writes())
-	fmt.Printf("%.0f s: %d strikes, %d of them on the stream's leader, %d tt killed; %d times viewers left or let go; %.0f MB written by %d commands, %.0f MB delivered to %d viewers; %d runs compared; %d connections made\n",
-		took.Seconds(), strikes, leader, killed, len(did)-strikes, float64(written)/1e6, len(commands), float64(received)/1e6, len(crowd.specs), compared, connects)
+	fmt.Printf("%.0f s: %d strikes, %d of them on the stream's leader, %d tt killed, %d left something to tt flush; %d times viewers left or let go; %.0f MB written by %d commands, %.0f MB delivered to %d viewers; %d runs compared; %d connections made\n",
+		took.Seconds(), strikes, leader, killed, later, len(did)-strikes, float64(written)/1e6, len(commands), float64(received)/1e6, len(crowd.specs), compared, connects)
 	if len(bad) > 0 {
 		for _, b := range bad[:min(len(bad), 60)] {
 			fmt.Println("FAULT", b)

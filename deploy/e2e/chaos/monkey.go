@@ -185,12 +185,13 @@ func (m *monkey) run(ctx context.Context, deeds []deed) ([]done, error) {
 		x := done{deed: d}
 		back := m.do(ctx, &x)
 		m.log("%s  %s", d, x.note)
+		if x.when.IsZero() {
+			continue
+		}
 		if late := x.when.Sub(begun) - d.At; late > 500*time.Millisecond {
 			begun = begun.Add(late)
 		}
-		if !x.when.IsZero() {
-			did = append(did, x)
-		}
+		did = append(did, x)
 		if back != nil {
 			pending++
 			go func() { failed <- back() }()

@@ -46,6 +46,8 @@ const watch = (silent) => {
   for await (const line of readline.createInterface({ input: process.stdin })) {
     if (!line) continue;
     const seen = await page.evaluate(() => window.__seen);
+    const now = Date.now();
+    if (seen.last && now - seen.last > Number(silent)) seen.gaps.push([seen.last, now]); // it goes on
     process.stdout.write(JSON.stringify({ gaps: seen.gaps, link: seen.link.slice(0, 500), received: seen.changes, trouble }) + '\n');
   }
   await context.close();
