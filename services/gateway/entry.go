@@ -18,6 +18,11 @@ type entry struct {
 	// then is set on the first chunk of a read that stopped at its bound: where the next one goes on.
 	then *chunkThen
 
+	// Of whoever keeps the entry, guarded by its lock: what the entry is charged with, 0 while it is not kept. grew, set before others see the entry, is told
+	// how many bytes an encoding added; it is called without e.mu.
+	charge int
+	grew   func(e *entry, n int)
+
 	mu    sync.Mutex
 	forms []form
 }
@@ -48,14 +53,17 @@ func (e *entry) next() uint64 {
 	return e.chunk.Next()
 }
 
-// cost is what an entry is charged with, in bytes: its data, and about as much for each encoding.
+// cost is what an entry is charged with before it is encoded, in bytes. Encodings are charged as they are made: the log chooses how large they are.
 func (e *entry) cost() int {
 	n := 256
 	for i := range e.chunk.Records {
-		n += 4*len(e.chunk.Records[i].Data) + 128
+		n += len(e.chunk.Records[i].Data) + 128
 	}
 	return n
 }
+
+// pieceCost is what a piece costs beside its text.
+const pieceCost = 192
 
 // pieces gives the entry's encoding from seq on. Whole entries are encoded once for all.
 func (e *entry) pieces(f flavour, seq uint64, held carry, m *Metrics) ([]piece, carry) {
@@ -66,19 +74,32 @@ func (e *entry) pieces(f flavour, seq uint64, held carry, m *Metrics) ([]piece, 
 	if f != legacy {
 		held = carry{}
 	}
+	whole, fresh := e.form(f, held, m)
+	if fresh > 0 && e.grew != nil {
+		e.grew(e, fresh)
+	}
+	return whole.pieces, whole.left
+}
+
+// form gives one encoding of the whole entry, and what it costs if it was made just now and is kept.
+func (e *entry) form(f flavour, held carry, m *Metrics) (made form, fresh int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i := range e.forms {
-		if v := &e.forms[i]; v.f == f && v.held == held {
-			return v.pieces, v.left
+	for _, v := range e.forms {
+		if v.f == f && v.held == held {
+			return v, 0
 		}
 	}
 	m.encodings.Inc()
 	pieces, left := encode(f, e.key.Client, e.key.Run, e.place, e.chunk, 0, held)
+	made = form{f, held, left, pieces}
 	if len(e.forms) < maxForms {
-		e.forms = append(e.forms, form{f, held, left, pieces})
+		e.forms = append(e.forms, made)
+		for i := range pieces {
+			fresh += pieces[i].size + pieceCost
+		}
 	}
-	return pieces, left
+	return made, fresh
 }
 
 func countLines(b []byte) uint64 { return uint64(bytes.Count(b, []byte{'\n'})) }

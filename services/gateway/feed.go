@@ -146,15 +146,32 @@ func (f *feed) push(s bus.Stored) {
 	default:
 		s.Key = frame.Key{Namespace: f.client.Namespace, Task: f.client.Task, Client: f.client.Client, Run: s.Key.Run}
 		e := newEntry(s)
+		e.grew = f.grew
 		r.insert(e)
 		f.ring = append(f.ring, e)
-		f.bytes += e.cost()
-		f.fs.m.ringBytes.Add(float64(e.cost()))
+		f.charge(e, e.cost())
 		f.evict(f.fs.ring)
 	}
 	r.tail = max(r.tail, c.Next()-1)
 	for a := range f.listeners {
 		a.mark(s.Key.Run, c.First == 1)
+	}
+}
+
+// charge adds to what an entry of the ring is charged with. f.mu is held.
+func (f *feed) charge(e *entry, n int) {
+	e.charge += n
+	f.bytes += n
+	f.fs.m.ringBytes.Add(float64(n))
+}
+
+// grew hears that an entry was encoded.
+func (f *feed) grew(e *entry, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.charge > 0 {
+		f.charge(e, n)
+		f.evict(f.fs.ring)
 	}
 }
 
@@ -164,8 +181,7 @@ func (f *feed) evict(limit int) {
 		e := f.ring[0]
 		f.ring[0] = nil
 		f.ring = f.ring[1:]
-		f.bytes -= e.cost()
-		f.fs.m.ringBytes.Sub(float64(e.cost()))
+		f.charge(e, -e.charge)
 		if r := f.runs[e.key.Run]; r != nil {
 			r.remove(e)
 		}
@@ -301,8 +317,7 @@ func (f *feed) drop(run string) {
 			kept = append(kept, e)
 			continue
 		}
-		f.bytes -= e.cost()
-		f.fs.m.ringBytes.Sub(float64(e.cost()))
+		f.charge(e, -e.charge)
 	}
 	f.ring = kept
 }

@@ -180,18 +180,35 @@ func (h *backlog) keep(e *entry) {
 	if h.byPlace[at] != nil {
 		return
 	}
+	e.grew = h.grew
 	h.byPlace[at] = h.recent.PushFront(e)
-	h.bytes += e.cost()
-	for h.bytes > h.limit {
+	h.charge(e, e.cost())
+}
+
+// charge adds to what an entry of the cache is charged with, and makes room. h.mu is held.
+func (h *backlog) charge(e *entry, n int) {
+	e.charge += n
+	h.bytes += n
+	for h.bytes > h.limit && h.recent.Len() > 0 {
 		h.forget(h.recent.Back())
 	}
 	h.m.cacheBytes.Set(float64(h.bytes))
 }
 
+// grew hears that an entry was encoded.
+func (h *backlog) grew(e *entry, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e.charge > 0 {
+		h.charge(e, n)
+	}
+}
+
 func (h *backlog) forget(el *list.Element) {
 	e := h.recent.Remove(el).(*entry)
 	delete(h.byPlace, chunkPlace{e.key, e.chunk.First})
-	h.bytes -= e.cost()
+	h.bytes -= e.charge
+	e.charge = 0
 }
 
 // drop forgets all of a run that was deleted.
