@@ -36,8 +36,7 @@ func (d deed) role() string {
 }
 
 const (
-	maxLeaderDeeds = 10
-	leaderApart    = 8 * time.Second
+	leaderApart = 8 * time.Second
 	// leaderPlanned is how far apart they are planned, so that the silence after one has an end before the next.
 	leaderPlanned = 13 * time.Second
 	// recovers is how long a role is left alone when its process is back.
@@ -67,7 +66,7 @@ var (
 // deal makes a shuffled hand of about n of 66.
 func deal(rng *rand.Rand, cards []card, n int) (hand []deed) {
 	for _, c := range cards {
-		for range (c.n*n + 33) / 66 {
+		for range (c.n*n + 65) / 66 {
 			hand = append(hand, deed{Kind: c.kind, Target: c.target})
 		}
 	}
@@ -100,7 +99,7 @@ func schedule(seed uint64, n int, over time.Duration) []deed {
 // place gives each deed of a hand its time, taking the first that may come next.
 func place(rng *rand.Rand, hand []deed, between, t time.Duration, deeds []deed) ([]deed, time.Duration) {
 	busy := map[string]time.Duration{} // until when a role is short of a process
-	lastLeader, leaders := -leaderPlanned, 0
+	lastLeader := -leaderPlanned
 	for _, d := range deeds {
 		if r := d.role(); r != "" {
 			busy[r] = d.At + d.For + recovers
@@ -110,14 +109,11 @@ func place(rng *rand.Rand, hand []deed, between, t time.Duration, deeds []deed) 
 		i := 0
 		for ; i < len(hand); i++ {
 			d := hand[i]
-			if busy[d.role()] <= t && (d.Target != "nats-leader" || leaders < maxLeaderDeeds && t-lastLeader >= leaderPlanned) {
+			if busy[d.role()] <= t && (d.Target != "nats-leader" || t-lastLeader >= leaderPlanned) {
 				break
 			}
 		}
 		if i == len(hand) {
-			if leaders == maxLeaderDeeds && onlyLeaders(hand) {
-				return deeds, t
-			}
 			t += between / 8
 			continue
 		}
@@ -134,21 +130,12 @@ func place(rng *rand.Rand, hand []deed, between, t time.Duration, deeds []deed) 
 			busy[r] = t + d.For + recovers
 		}
 		if d.Target == "nats-leader" {
-			leaders, lastLeader = leaders+1, t
+			lastLeader = t
 		}
 		deeds = append(deeds, d)
 		t += between*7/8 + time.Duration(rng.Int64N(int64(between)/4+1))
 	}
 	return deeds, t
-}
-
-func onlyLeaders(hand []deed) bool {
-	for _, d := range hand {
-		if d.Target != "nats-leader" {
-			return false
-		}
-	}
-	return true
 }
 
 // done is a deed with the time it was done at.
