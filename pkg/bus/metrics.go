@@ -23,15 +23,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	c := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "tasktracer_bus_" + name, Help: help})
 	}
-	v := func(name, label, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tasktracer_bus_" + name, Help: help}, []string{label})
+	// Each value is there, at 0, from the start: a rate needs something to begin from, and a panel something to show.
+	v := func(name, label, help string, values ...string) *prometheus.CounterVec {
+		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tasktracer_bus_" + name, Help: help}, []string{label})
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
+		return vec
 	}
 	m := &metrics{
 		chunks:         c("append_chunks_total", "Chunks stored."),
 		records:        c("append_records_total", "Records stored."),
 		bytes:          c("append_bytes_total", "Bytes of record data stored."),
-		retries:        v("append_retries_total", "reason", "Publishes tried again."),
-		resolved:       v("append_resolved_total", "answer", "Ambiguous publishes, by what the leader said."),
+		retries:        v("append_retries_total", "reason", "Publishes tried again.", "timeout", "fence", "refused"),
+		resolved:       v("append_resolved_total", "answer", "Ambiguous publishes, by what the leader said.", "mine", "absent", "taken", "tail_gone", "rebased"),
 		taken:          c("append_taken_total", "Runs that another process took over."),
 		reconnects:     c("reconnects_total", "Connections to NATS that came back."),
 		stateWrites:    c("state_writes_total", "Run states stored."),
@@ -42,9 +47,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		readRetries:    c("history_retries_total", "History reads tried again."),
 		yields:         c("history_yields_total", "Readers that were sent back to the queue because their viewer was slow."),
 		goneRecords:    c("history_gone_records_total", "Records that readers were told are gone."),
-		settled:        v("settled_total", "what", "Runs whose state was settled for them."),
-		cutRuns:        v("janitor_runs_total", "reason", "Runs removed by retention."),
-		cutBytes:       v("janitor_bytes_total", "reason", "Bytes of output removed by retention."),
+		settled:        v("settled_total", "what", "Runs whose state was settled for them.", "detached", "lost", "exited", "disconnected"),
+		cutRuns:        v("janitor_runs_total", "reason", "Runs removed by retention.", "runs", "namespace", "stream", "run", "age"),
+		cutBytes:       v("janitor_bytes_total", "reason", "Bytes of output removed by retention.", "runs", "namespace", "stream", "run", "age"),
 		append: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tasktracer_bus_append_seconds", Help: "From the hand-over of a chunk to its being durable.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5, 10, 20},

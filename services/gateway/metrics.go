@@ -68,5 +68,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	reg.MustRegister(m.delay)
+	// What a panel shows, or an alert counts, is there from the start.
+	for _, code := range []string{"bad_request", "bad_cursor", "wrong_endpoint", "busy", "not_found", "token_invalid", "token_expired", "token_revoked"} {
+		m.refused.WithLabelValues(code)
+	}
+	m.gaps.WithLabelValues("retention")
 	return m
 }

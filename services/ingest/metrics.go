@@ -39,6 +39,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		progress:        counter("progress_total", "Times that a client was told to wait for the log."),
 		taken:           counter("runs_taken_total", "Runs that went to another connection, or were deleted, while their client was here."),
 	}
+	// What a panel shows, or an alert counts, is there from the start.
+	for vec, values := range map[*prometheus.CounterVec][]string{
+		m.authentications: {"accepted", "full", "trouble", "name", "id", "run", "token_invalid", "token_expired", "token_revoked"},
+		m.records:         {"STDOUT", "STDERR", "RAW", "NOTE", "EXIT"},
+		m.refusedPackets:  {"gap", "too_large", "taken", "malformed"},
+		m.dropped:         {"payload_too_large", "client_limit"},
+	} {
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
+	}
+	m.clients.WithLabelValues("numbered")
+	m.clients.WithLabelValues("plain")
 	if reg != nil {
 		reg.MustRegister(m.clients, m.authentications, m.records, m.refusedPackets, m.dropped, m.bytes, m.droppedBytes, m.waited, m.ignored, m.progress, m.taken)
 	}

@@ -43,7 +43,33 @@ func newDoorMetrics(reg prometheus.Registerer) *doorMetrics {
 		panicked:      counter("panics_total", "Event handlers that panicked; each cost one connection."),
 	}
 	reg.MustRegister(m.open)
+	m.begin()
 	return m
+}
+
+// begin makes the series that a panel shows, or an alert counts, be there from the start.
+func (m *doorMetrics) begin() {
+	for _, eio := range []string{"3", "4"} {
+		m.opened.WithLabelValues(eio, "polling")
+		m.opened.WithLabelValues(eio, "websocket")
+	}
+	for _, reason := range []string{
+		socketio.ReasonClientDisconnect, socketio.ReasonServerDisconnect, socketio.ReasonTransportClose, socketio.ReasonTransportError,
+		socketio.ReasonPingTimeout, socketio.ReasonWriteTimeout, socketio.ReasonTooLarge, socketio.ReasonMalformed, socketio.ReasonPanic, socketio.ReasonShutdown,
+	} {
+		m.closed.WithLabelValues(reason)
+	}
+	for _, reason := range []string{"origin", "rate", "conns", "protocol", "method", "session", "peer", "shutdown", "jsonp"} {
+		m.refused.WithLabelValues(reason)
+	}
+	for _, outcome := range []string{"ok", "failed"} {
+		m.forwarded.WithLabelValues(outcome)
+	}
+	for who, outcomes := range map[string][]string{"none": {"timeout", "empty"}, "client": {"routed", "wrong_endpoint"}, "viewer": {"routed", "wrong_endpoint"}} {
+		for _, outcome := range outcomes {
+			m.authenticates.WithLabelValues(who, outcome)
+		}
+	}
 }
 
 // sockets wires the Socket.IO server's callbacks to the metrics.

@@ -32,6 +32,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tasktracer_token_revoked_tokens", Help: "Revoked tokens that this replica remembers.",
 		}),
 	}
+	// What a panel shows, or an alert counts, is there from the start.
+	for _, want := range auth.Types() {
+		for _, outcome := range []string{"good", "token_invalid", "token_expired", "token_revoked"} {
+			m.verdicts.WithLabelValues(string(want), outcome)
+		}
+	}
 	reg.MustRegister(m.verdicts, m.issued, m.http, m.revocations, m.revoked)
 	return m
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -41,7 +42,7 @@ func NewCluster(t testing.TB, b Binaries, maxBytes int64, stores ...string) *Clu
 		t.Fatal(err)
 	}
 	for _, n := range c.Nodes {
-		if err := n.launch(); err != nil {
+		if err := n.Launch(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
@@ -152,14 +153,26 @@ func (c *Cluster) Leader() *Node {
 	return nil
 }
 
-func (n *Node) launch() (err error) {
+// Launch starts a node that has ended.
+func (n *Node) Launch() (err error) {
 	n.Process, err = Launch(n.Name, nil, []string{"NODE=" + n.Name}, n.program, "-c", n.conf)
 	return err
 }
 
+// Stop ends a node as deployed: on SIGTERM it gives up what it leads before it ends, so that nobody waits for an election.
+func (n *Node) Stop(ctx context.Context, t testing.TB) {
+	t.Helper()
+	if err := n.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := n.Wait(ctx); err != nil || code != 0 {
+		t.Fatalf("%s ended with %d, %v after SIGTERM\n%s", n.Name, code, err, n.Tail(30))
+	}
+}
+
 // Start starts a node that has ended, and returns when it holds all that it should.
 func (n *Node) Start(ctx context.Context) error {
-	if err := n.launch(); err != nil {
+	if err := n.Launch(); err != nil {
 		return err
 	}
 	return n.Whole(ctx)
