@@ -21,7 +21,7 @@ function view(name, transport) {
   if (transports[transport]) options.transports = transports[transport];
   const socket = clients(name)(url, options);
   const hash = crypto.createHash("sha256");
-  let cursor, connects = 0, last = 0;
+  let cursor, connects = 0, last = 0, seq = 0;
   socket.on("connect", () => {
     if (connects++) reconnects++;
     const watch = { task, from: [id], history: "all", batch: true };
@@ -35,18 +35,24 @@ function view(name, transport) {
     if (last) longest = Math.max(longest, now - last);
     last = now;
     cursor = d.cursor;
-    for (const r of d.data) hash.update(r.data ?? Buffer.from(r.b64 ?? "", "base64"));
+    for (const r of d.data) {
+      if (seq && r.seq !== seq + 1) console.log(`${name} ${transport}: record ${r.seq} after ${seq}, connection ${connects}`);
+      seq = r.seq;
+      hash.update(r.data ?? Buffer.from(r.b64 ?? "", "base64"));
+    }
   });
   socket.on("eof", () => {
     const text = hash.digest("hex");
-    texts[text] = (texts[text] ?? 0) + 1;
+    (texts[text] ??= []).push(`${name} ${transport}`);
     socket.close();
     if (--left === 0) done(0);
   });
 }
 
 function done(code) {
-  for (const [text, n] of Object.entries(texts)) console.log(text, n);
+  const all = Object.entries(texts).sort((a, b) => b[1].length - a[1].length);
+  for (const [text, who] of all) console.log(text, who.length);
+  for (const [, who] of all.slice(1)) console.log("differs:", who.join(", "));
   console.log(`reconnects ${reconnects}, connect errors ${errors}, longest silence ${longest} ms, without end ${left}`);
   process.exit(code);
 }
