@@ -81,7 +81,7 @@ func positionBehind(t *tailOf, st stateEntry) (p position, unknown bool) {
 }
 
 // Take makes the caller (owner, an incarnation) the run's owner: it stores a claim, and for a new run its START and state.
-// It returns when that is durable; it tries until ctx ends. run carries Key, Task, Legacy and, where known, Started; the rest is filled in.
+// It returns when that is durable; it tries until ctx ends. run carries Key, Task, Legacy, Late and, where known, Started; the rest is filled in.
 // Errors: ErrDeleted, ErrTaken when somebody else took the run in the meantime, ctx's.
 func (b *Bus) Take(ctx context.Context, owner string, run frame.Run) (*Appender, error) {
 	if err := checkKey(run.Key); err != nil {
@@ -169,7 +169,7 @@ func (a *Appender) claim(t *tailOf, st stateEntry) (*frame.Chunk, error) {
 	pos.epoch++
 	a.pos = pos
 	if pos.next == 1 {
-		info, err := frame.StartInfo{Key: a.run.Key, Task: a.run.Task}.Marshal()
+		info, err := frame.StartInfo{Key: a.run.Key, Task: a.run.Task, Late: a.run.Late}.Marshal()
 		if err != nil {
 			return nil, fmt.Errorf("start: %w", err)
 		}
@@ -266,6 +266,9 @@ func (a *Appender) adopt(cur *frame.Run, end ending, first uint64) {
 	r := &a.run
 	r.Phase, r.Connected, r.Owner, r.Epoch = frame.Running, true, a.owner, a.pos.epoch
 	r.FirstStreamSeq, r.Changed = first, time.Now()
+	if r.Late = r.Late || cur != nil && cur.Late; r.Late {
+		r.Phase = frame.Detached // its process has ended; only what it left is brought
+	}
 	if cur != nil {
 		if !cur.Started.IsZero() {
 			r.Started = cur.Started

@@ -75,7 +75,7 @@ func (s *settler) changed(c RunChange) {
 	}
 	u.run = c.Run
 	switch {
-	case c.Run.Phase != frame.Detached:
+	case c.Run.Phase != frame.Detached || c.Run.Connected: // connected: what is delivered late
 		u.detachedSince = time.Time{}
 	case u.detachedSince.IsZero():
 		u.detachedSince = time.Now()

@@ -64,11 +64,13 @@ type StartInfo struct {
 	Key Key
 	// Task is the task object as the client sent it, JSON text, its environment taken out.
 	Task []byte
+	// Late says that the run's process had ended when this was stored.
+	Late bool
 }
 
 // Marshal gives the stored form.
 func (s StartInfo) Marshal() ([]byte, error) {
-	return proto.Marshal(&pb.Start{Namespace: s.Key.Namespace, Task: s.Key.Task, Client: s.Key.Client, Run: s.Key.Run, TaskObject: s.Task})
+	return proto.Marshal(&pb.Start{Namespace: s.Key.Namespace, Task: s.Key.Task, Client: s.Key.Client, Run: s.Key.Run, TaskObject: s.Task, Late: s.Late})
 }
 
 // UnmarshalStart reads the data of a Start record. Its error wraps ErrMalformed.
@@ -77,7 +79,7 @@ func UnmarshalStart(data []byte) (StartInfo, error) {
 	if err := proto.Unmarshal(data, &m); err != nil {
 		return StartInfo{}, fmt.Errorf("start: %w: %w", ErrMalformed, err)
 	}
-	return StartInfo{Key: Key{m.Namespace, m.Task, m.Client, m.Run}, Task: m.TaskObject}, nil
+	return StartInfo{Key: Key{m.Namespace, m.Task, m.Client, m.Run}, Task: m.TaskObject, Late: m.Late}, nil
 }
 
 // ExitInfo is the data of an Exit and of a Lost record.

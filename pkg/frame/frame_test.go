@@ -61,7 +61,7 @@ func TestRunRoundTrip(t *testing.T) {
 		Key: Key{"ns", "task", "cli", "r1"}, Task: []byte(`{"name":"task"}`), Phase: Exited,
 		Started: time.UnixMilli(1000), Ended: time.UnixMilli(3000), Changed: time.UnixMilli(2000),
 		Exit: ExitInfo{Code: []byte("2"), Signal: []byte("null")}, Owner: "o", Epoch: 4,
-		Checkpoint: Checkpoint{Epoch: 4, Seq: 5, Src: 6, Bytes: 7, Line: 8, StreamSeq: 9}, Connected: true, Legacy: true, FirstStreamSeq: 3,
+		Checkpoint: Checkpoint{Epoch: 4, Seq: 5, Src: 6, Bytes: 7, Line: 8, StreamSeq: 9}, Connected: true, Legacy: true, FirstStreamSeq: 3, Late: true,
 	}
 	b, err := want.Marshal()
 	if err != nil {

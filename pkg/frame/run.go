@@ -57,14 +57,22 @@ type Run struct {
 	Connected bool
 	// Legacy runs end for good when their connection is lost.
 	Legacy bool
-	// FirstStreamSeq is the stream sequence of the run's first chunk; 0 where unknown.
+	// FirstStreamSeq is the stream sequence of the run's START, recorded once: the greater one began later. 0 where unknown.
 	FirstStreamSeq uint64
+	// Late says that what comes of the run is delivered after its process has ended: it is history, not live. Once so, it stays so.
+	Late bool
 }
 
 // Checkpoint is where a run's log stood.
 type Checkpoint struct {
 	Epoch, Seq, Src, Bytes, Line, StreamSeq uint64
 }
+
+// Present tells whether the run's client is there, as viewers see it: what is delivered late brings nobody in.
+func (r *Run) Present() bool { return r.Connected && !r.Late }
+
+// Past tells whether the run is history: it has ended, or what still comes of it comes late.
+func (r *Run) Past() bool { return r.Phase.Ended() || r.Late }
 
 // Marshal gives the stored form.
 func (r *Run) Marshal() ([]byte, error) {
@@ -74,7 +82,7 @@ func (r *Run) Marshal() ([]byte, error) {
 		TaskObject: r.Task, Phase: pb.Phase(r.Phase), StartedAtMs: millis(r.Started), EndedAtMs: millis(r.Ended), ChangedAtMs: millis(r.Changed),
 		Code: r.Exit.Code, Signal: r.Exit.Signal, Message: r.Exit.Message, Owner: r.Owner, Epoch: r.Epoch,
 		Checkpoint: &pb.Checkpoint{Epoch: c.Epoch, Seq: c.Seq, Src: c.Src, Bytes: c.Bytes, Line: c.Line, StreamSeq: c.StreamSeq},
-		Connected:  r.Connected, Legacy: r.Legacy, FirstStreamSeq: r.FirstStreamSeq,
+		Connected:  r.Connected, Legacy: r.Legacy, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late,
 	})
 }
 
@@ -97,7 +105,7 @@ func UnmarshalRun(data []byte) (*Run, error) {
 		Exit:  ExitInfo{Code: m.Code, Signal: m.Signal, Message: m.Message},
 		Owner: m.Owner, Epoch: m.Epoch,
 		Checkpoint: Checkpoint{Epoch: c.GetEpoch(), Seq: c.GetSeq(), Src: c.GetSrc(), Bytes: c.GetBytes(), Line: c.GetLine(), StreamSeq: c.GetStreamSeq()},
-		Connected:  m.Connected, Legacy: m.Legacy, FirstStreamSeq: m.FirstStreamSeq,
+		Connected:  m.Connected, Legacy: m.Legacy, FirstStreamSeq: m.FirstStreamSeq, Late: m.Late,
 	}, nil
 }
 

@@ -71,7 +71,7 @@ func flushOne(ctx context.Context, cfg FlushConfig, meta spool.Meta) (uint64, er
 		return unsent, err
 	}
 	c := senderConfig{
-		target: target{url: meta.URL, tls: tlsConfig}, tokens: []string{meta.Token}, warn: cfg.Warn, log: cfg.Log,
+		target: target{url: meta.URL, tls: tlsConfig}, tokens: []string{meta.Token}, warn: cfg.Warn, log: cfg.Log, late: true,
 		complete: func(next uint64) { complete(s, next) },
 	}
 	if cfg.URL != "" {

@@ -37,6 +37,8 @@ type senderConfig struct {
 	accepted func(url string)
 	warn     func(text string)
 	log      *slog.Logger
+	// late says that the run's own process has ended: what is sent is history, not live.
+	late bool
 	// complete, if set, is called when the server has said what it has; it may append.
 	complete func(next uint64)
 }

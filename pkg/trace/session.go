@@ -132,10 +132,14 @@ func (n *session) run(ctx context.Context) error {
 
 func (n *session) authenticate(ctx context.Context) (*authenticated, error) {
 	meta := n.s.spool.Meta()
-	err := n.c.Emit(ctx, "authenticate", map[string]any{
+	hello := map[string]any{
 		"type": "client", "token": n.s.cfg.tokens[n.s.token], "id": meta.ID, "task": meta.Task,
 		"v": 2, "run": meta.Run, "next": n.s.spool.Status().First, "now": time.Now().UnixMilli(),
-	})
+	}
+	if n.s.cfg.late {
+		hello["late"] = true
+	}
+	err := n.c.Emit(ctx, "authenticate", hello)
 	if err != nil {
 		return nil, err
 	}

@@ -131,6 +131,7 @@ type runJSON struct {
 	Suspect    bool            `json:"suspect"`
 	Connected  bool            `json:"connected"`
 	Legacy     bool            `json:"legacy"`
+	Late       bool            `json:"late"`
 	Command    string          `json:"command"`
 	Host       string          `json:"host"`
 	Tags       []string        `json:"tags"`
@@ -152,7 +153,7 @@ func toJSON(st standing) runJSON {
 	task := object(r.Task)
 	j := runJSON{
 		Run: r.Key.Run, Task: r.Key.Task, Client: r.Key.Client,
-		State: r.Phase.String(), Suspect: st.suspect && r.Phase == frame.Running, Connected: r.Connected, Legacy: r.Legacy,
+		State: r.Phase.String(), Suspect: st.suspect && r.Phase == frame.Running, Connected: r.Connected, Legacy: r.Legacy, Late: r.Late,
 		Command: text(task["cmd"]), Host: text(task["host"]), Tags: []string{},
 		StartedAt: moment(r.Started), EndedAt: moment(r.Ended), ChangedAt: moment(r.Changed),
 		Code: orNull(r.Exit.Code), Signal: orNull(r.Exit.Signal), Message: r.Exit.Message,
@@ -223,7 +224,7 @@ func (s *Service) apiTasks(w http.ResponseWriter, _ *http.Request, c auth.Claims
 		clients := map[string]bool{}
 		for _, st := range runs {
 			clients[st.run.Key.Client] = true
-			if !st.run.Phase.Ended() {
+			if !st.run.Past() {
 				t.Running++
 			}
 		}
@@ -270,7 +271,7 @@ func (s *Service) apiClients(w http.ResponseWriter, r *http.Request, c auth.Clai
 			ids = append(ids, id)
 		}
 		j.Runs++
-		if !st.run.Phase.Ended() {
+		if !st.run.Past() {
 			j.Running++
 		}
 		latest[id] = st

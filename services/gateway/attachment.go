@@ -137,14 +137,14 @@ func (a *attachment) resume(cursors []frame.Cursor) {
 func (a *attachment) choose(runs []standing) {
 	latest, inFlight := "", false
 	for _, st := range runs { // the oldest first
-		inFlight = inFlight || !st.run.Phase.Ended()
-		if st.run.Phase.Ended() {
+		inFlight = inFlight || !st.run.Past()
+		if st.run.Past() {
 			latest = st.run.Key.Run
 		}
 		a.newest = max(a.newest, st.run.FirstStreamSeq)
 	}
 	for _, st := range runs {
-		id, ended := st.run.Key.Run, st.run.Phase.Ended()
+		id, ended := st.run.Key.Run, st.run.Past()
 		if a.places[id] != nil {
 			continue
 		}
@@ -174,7 +174,7 @@ func (a *attachment) choose(runs []standing) {
 				p = nil
 			}
 		}
-		if p == nil && st.run.Connected { // it has ended and its client is still there: what comes from now on is not yesterday's
+		if p == nil && st.run.Present() { // it has ended and its client is still there: what comes from now on is not yesterday's
 			p = &place{next: 1, settleAt: atEnd}
 		}
 		if p != nil {
@@ -189,8 +189,8 @@ func (a *attachment) key(run string) frame.Key {
 
 func (a *attachment) add(p *place, st standing) {
 	p.key, p.st = st.run.Key, st
-	p.past = st.run.Phase.Ended() && !st.run.Connected
-	p.in = st.run.Connected
+	p.past = st.run.Past() && !st.run.Present()
+	p.in = st.run.Present()
 	a.places[p.key.Run] = p
 	a.activate(p)
 }
@@ -243,6 +243,10 @@ func (a *attachment) consider(run string, begun bool) {
 		return
 	}
 	switch {
+	case known && st.run.Late:
+		if a.history.mode == histRun || a.history.mode == histAll && st.run.FirstStreamSeq > a.newest {
+			a.add(&place{next: 1}, st) // to those who ask for history; nobody came or went
+		}
 	case known && (!st.run.Phase.Ended() || st.run.FirstStreamSeq > a.newest):
 		p := &place{next: 1}
 		a.add(p, st)
@@ -255,12 +259,12 @@ func (a *attachment) consider(run string, begun bool) {
 }
 
 func (a *attachment) update(p *place, st standing) {
-	if p.st.run != nil && p.st.run.Phase == st.run.Phase && p.st.run.Connected == st.run.Connected && p.st.suspect == st.suspect {
+	if p.st.run != nil && sameToViewers(p.st.run, st.run) && p.st.suspect == st.suspect {
 		p.st = st
 		return
 	}
 	p.st = st
-	if p.past = p.past && st.run.Phase.Ended(); !p.past {
+	if p.past = p.past && st.run.Past(); !p.past || st.run.Late {
 		a.activate(p)
 	}
 }
@@ -557,7 +561,7 @@ func (a *attachment) settle() {
 		if p.st.run == nil {
 			continue
 		}
-		p.in = p.st.run.Connected
+		p.in = p.st.run.Connected && !p.past // one that the viewer followed, and that is now brought to its end, is back for that time
 		if s := p.state(); s != p.told {
 			p.told = s
 			if a.flavour != legacy {

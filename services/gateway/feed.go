@@ -153,8 +153,9 @@ func (f *feed) push(s bus.Stored) {
 		f.evict(f.fs.ring)
 	}
 	r.tail = max(r.tail, c.Next()-1)
+	begun := c.First == 1 && !startsLate(c)
 	for a := range f.listeners {
-		a.mark(s.Key.Run, c.First == 1)
+		a.mark(s.Key.Run, begun)
 	}
 }
 
@@ -173,6 +174,15 @@ func (f *feed) grew(e *entry, n int) {
 		f.charge(e, n)
 		f.evict(f.fs.ring)
 	}
+}
+
+// startsLate tells whether a chunk begins a run whose process has ended.
+func startsLate(c *frame.Chunk) bool {
+	if len(c.Records) == 0 || c.Records[0].Kind != frame.Start {
+		return false
+	}
+	info, err := frame.UnmarshalStart(c.Records[0].Data)
+	return err == nil && info.Late
 }
 
 // evict drops the oldest chunks until at most limit bytes are left.

@@ -33,8 +33,8 @@ type rosterTask struct {
 }
 
 type rosterClient struct {
-	runs      map[string]*frame.Run
-	connected int
+	runs    map[string]*frame.Run
+	present int // of them
 }
 
 // change is what a viewer is told of a run: that something is new, and whether its connection came or went, if only for a moment.
@@ -75,7 +75,7 @@ func (r *roster) apply(c bus.RunChange) {
 		if prev == nil {
 			return
 		}
-		ch = change{deleted: true, out: prev.Connected}
+		ch = change{deleted: true, out: prev.Present()}
 		r.remove(t, cl, prev)
 	} else {
 		now := c.Run
@@ -93,12 +93,15 @@ func (r *roster) apply(c bus.RunChange) {
 
 // sameToViewers tells whether only the checkpoint moved, which happens every few seconds to every run.
 func sameToViewers(a, b *frame.Run) bool {
-	return a.Phase == b.Phase && a.Connected == b.Connected && a.Epoch == b.Epoch && a.Owner == b.Owner
+	return a.Phase == b.Phase && a.Connected == b.Connected && a.Late == b.Late && a.Epoch == b.Epoch && a.Owner == b.Owner
 }
 
 // transition makes up for what was skipped: a run that is gone when it is first heard of has come and gone.
 func transition(prev, now *frame.Run) change {
-	was := prev != nil && prev.Connected
+	was := prev != nil && prev.Present()
+	if now.Late { // nobody comes in by what is delivered late
+		return change{out: was}
+	}
 	taken := prev != nil && now.Epoch > prev.Epoch
 	return change{
 		in:  now.Connected && !was || !now.Connected && !was && (prev == nil || taken),
@@ -125,11 +128,11 @@ func (r *roster) put(t *rosterTask, prev, now *frame.Run) {
 		r.count++
 		k := nsRun{now.Key.Namespace, now.Key.Run}
 		r.byRun[k] = append(r.byRun[k], now.Key)
-	} else if prev.Connected {
-		cl.connected--
+	} else if prev.Present() {
+		cl.present--
 	}
-	if now.Connected {
-		cl.connected++
+	if now.Present() {
+		cl.present++
 	}
 	cl.runs[now.Key.Run] = now
 	delete(r.doubt, now.Key)
@@ -154,8 +157,8 @@ func (r *roster) remove(t *rosterTask, cl *rosterClient, prev *frame.Run) {
 	if r.byRun[k] = left; len(left) == 0 {
 		delete(r.byRun, k)
 	}
-	if prev.Connected {
-		cl.connected--
+	if prev.Present() {
+		cl.present--
 	}
 	delete(cl.runs, prev.Key.Run)
 	if len(cl.runs) == 0 {
@@ -290,12 +293,12 @@ func (r *roster) get(key frame.Key) (standing, bool) {
 	return standing{}, false
 }
 
-// connected tells whether any run of the client has its connection.
-func (r *roster) connected(c bus.Client) bool {
+// present tells whether the client is in: whether any run of it has its connection, and not only to be delivered late.
+func (r *roster) present(c bus.Client) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	t := r.tasks[taskKey{c.Namespace, c.Task}]
-	return t != nil && t.clients[c.Client] != nil && t.clients[c.Client].connected > 0
+	return t != nil && t.clients[c.Client] != nil && t.clients[c.Client].present > 0
 }
 
 // byID gives the runs of a namespace that have this id.

@@ -237,6 +237,9 @@ func (v *viewer) tell(key frame.Key, ch change) {
 	if a != nil && a.feed != nil && a.minds(key.Run) {
 		a.consider(key.Run, false)
 		v.enqueue(a)
+		if st, ok := v.s.roster.get(key); ok && a.places[key.Run] == nil && v.v2sure.Load() {
+			v.sendState(st) // one that is not delivered here: how it stands is told all the same
+		}
 		return
 	}
 	v.presenceOf(c, ch)
@@ -286,7 +289,7 @@ func (v *viewer) join(task taskKey) map[string][]standing {
 	v.told[task] = map[string]struct{}{}
 	var in []string
 	for _, st := range all {
-		if st.run.Connected {
+		if st.run.Present() {
 			in = append(in, st.run.Key.Client)
 		}
 	}
@@ -307,7 +310,7 @@ func (v *viewer) join(task taskKey) map[string][]standing {
 
 // presenceOf tells what the roster says of a client that the viewer is not attached to. One that came and went meanwhile is told of all the same.
 func (v *viewer) presenceOf(c bus.Client, ch change) {
-	in := v.s.roster.connected(c)
+	in := v.s.roster.present(c)
 	v.presence(c, in || ch.in)
 	v.presence(c, in)
 }

@@ -137,7 +137,7 @@ func (s *Service) viewURL(x *session, c auth.Claims) (string, error) {
 // take makes this process the run's owner. It goes on when the client leaves meanwhile: a claim that may have been stored is better finished,
 // and released properly, than left behind.
 func (s *Service) take(x *session) error {
-	app, err := s.deps.Bus.Take(s.work, s.deps.Self.Incarnation, frame.Run{Key: x.key, Task: x.hello.task, Legacy: !x.hello.v2})
+	app, err := s.deps.Bus.Take(s.work, s.deps.Self.Incarnation, frame.Run{Key: x.key, Task: x.hello.task, Legacy: !x.hello.v2, Late: x.hello.late})
 	switch {
 	case err == nil:
 		x.app = app

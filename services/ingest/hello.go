@@ -25,6 +25,7 @@ type hello struct {
 	run    string
 	nowMS  int64
 	retold bool // has records that an earlier connection sent
+	late   bool // brings what a process left that has ended
 }
 
 // parseHello reads the argument of authenticate. It never fails: what is missing or of a wrong type is empty, and is refused, in the order
@@ -33,13 +34,14 @@ func parseHello(arg json.RawMessage) hello {
 	var m struct {
 		Token, ID, Task json.RawMessage
 		V, Run          json.RawMessage
-		Next, Now       json.RawMessage
+		Next, Now, Late json.RawMessage
 	}
 	if json.Unmarshal(arg, &m) != nil {
 		return hello{}
 	}
 	h := hello{token: asString(m.Token), run: asString(m.Run), nowMS: int64(asUint(m.Now)), retold: asUint(m.Next) > 1}
 	h.v2 = asUint(m.V) >= 2
+	h.late = h.v2 && string(m.Late) == "true"
 	h.id, h.idErr = asName(m.ID)
 	if h.idErr == nil && len(h.id) > frame.MaxID {
 		h.idErr = fmt.Errorf("client id of %d bytes, at most %d are allowed", len(h.id), frame.MaxID)

@@ -552,6 +552,28 @@ func withoutSentence(t *testing.T, ack string) string {
 	return string(b)
 }
 
+// What a process left behind is stored as delivered late, also where the run began live.
+func TestLateRun(t *testing.T) {
+	t.Parallel()
+	st := start(t, openBus(t, startNATS(t, t.TempDir(), "127.0.0.1:0")))
+	states := st.watch(t)
+	token := st.token(t, auth.Claims{Type: auth.Client, Namespace: "ns"})
+	p, _ := st.numbered(t, token, "run-00000001", 1)
+	p.ask("data", `[{"seq":1,"type":"STDOUT","data":"a"}]`)
+	states.await(t, "runs", func(r frame.Run) bool { return r.Phase == frame.Running && !r.Late && r.Connected })
+	_ = p.c.Close()
+	states.await(t, "is detached", func(r frame.Run) bool { return r.Phase == frame.Detached && !r.Late && !r.Connected })
+	p = st.dial(t)
+	p.emit("authenticate", json.RawMessage(`{"type":"client","token":"`+token+`","id":"cli-1","task":{"name":"task"},"v":2,"run":"run-00000001","next":2,"late":true}`))
+	p.hear("authenticated")
+	states.await(t, "is delivered late", func(r frame.Run) bool { return r.Phase == frame.Detached && r.Late && r.Connected })
+	if got := p.ask("eof", `{"seq":2,"at":9,"code":3}`); got != `{"durable":2}` {
+		t.Errorf("eof is acknowledged %s", got)
+	}
+	_ = p.c.Close()
+	states.await(t, "has ended", func(r frame.Run) bool { return r.Phase == frame.Exited && r.Late && !r.Connected })
+}
+
 func TestRunIsTaken(t *testing.T) {
 	t.Parallel()
 	st := start(t, openBus(t, startNATS(t, t.TempDir(), "127.0.0.1:0")))

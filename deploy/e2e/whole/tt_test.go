@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,72 @@ func TestMillionLines(t *testing.T) {
 	diff(t, "what tt echoed", sum[:], echoed[:])
 	diff(t, "what a viewer got in batches", sum[:], batched.Sum(nil))
 	diff(t, "what a viewer on 1.4.8 got", sum[:], single.Sum(nil))
+}
+
+// TestFlushIsHistory: what runs left behind while no server was there reaches those who ask for history, and nobody who waits for what runs.
+func TestFlushIsHistory(t *testing.T) {
+	t.Parallel()
+	config := stage.Config(t)
+	all := stage.NewServer(t, binaries, "all", "--data", t.TempDir(), "--config", config)
+	tok := newTokens(t, config, "default")
+	p := stage.NewPeers(t)
+	old := viewer(p, "sio1", all.URL, tok.browser, "late", "h")
+	watch := func(history string) *stage.Peer {
+		v := p.Connect("sio4", all.URL, nil)
+		v.Hear(":connect")
+		v.Emit("authenticate", object{"type": "browser_token", "token": tok.browser, "v": 2,
+			"watch": object{"task": "late", "from": []string{"h"}, "history": history}})
+		v.Hear("authenticated")
+		return v
+	}
+	live, past := watch("live"), watch("all")
+	port, err := stage.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := ttEnv(t, fmt.Sprintf("http://127.0.0.1:%d", port), tok.client, "h")
+	gone := stage.Start(t, "tt", nil, env, binaries.TT, "-n", "late", "echo left")
+	if code, err := gone.Wait(deadline(t)); err != nil || code != 0 {
+		t.Fatalf("tt without a server exits %d, %v\n%s", code, err, gone.Tail(20))
+	}
+	killed := stage.Start(t, "tt", nil, env, binaries.TT, "-n", "late", "echo killed; sleep 2")
+	for ctx := deadline(t); killed.Stdout() != "killed\n"; {
+		if ctx.Err() != nil {
+			t.Fatal("tt prints nothing")
+		}
+		time.Sleep(10 * time.Millisecond) // a process's output cannot be waited for otherwise
+	}
+	killed.Kill()
+	flush := stage.Start(t, "tt flush", nil, env, binaries.TT, "flush", "--url", all.URL)
+	if code, err := flush.Wait(deadline(t)); err != nil || code != 0 || strings.Count(flush.Stdout(), "delivered") != 2 {
+		t.Fatalf("tt flush exits %d, %v, and says %q\n%s", code, err, flush.Stdout(), flush.Tail(20))
+	}
+	now := stage.Start(t, "tt", nil, env, binaries.TT, "--url", all.URL, "-n", "late", "echo now")
+	if code, err := now.Wait(deadline(t)); err != nil || code != 0 {
+		t.Fatalf("tt exits %d, %v\n%s", code, err, now.Tail(20))
+	}
+	for _, tc := range []struct {
+		name string
+		v    *stage.Peer
+		ends int
+		want string
+	}{{"a viewer on 1.4.8", old, 1, "now\n"}, {"a viewer of what runs", live, 1, "now\n"}, {"a viewer of history", past, 3, "left\nkilled\nnow\n"}} {
+		for range tc.ends {
+			tc.v.Hear("eof")
+		}
+		tc.v.Hear("workerOut")
+		counts, text := map[string]int{}, ""
+		for _, e := range tc.v.Events() {
+			counts[e.Name]++
+			var m struct{ Data struct{ Type, Data string } }
+			if e.Name == "data" && json.Unmarshal(e.Arg, &m) == nil && m.Data.Type == "STDOUT" {
+				text += m.Data.Data
+			}
+		}
+		if text != tc.want || counts["start"] != tc.ends || counts["eof"] != tc.ends || counts["workerIn"] != 1 || counts["workerOut"] != 1 {
+			t.Errorf("%s got %q and events %v; want %q, %d runs, and the client in once", tc.name, text, counts, tc.want, tc.ends)
+		}
+	}
 }
 
 // TestExit: the command's own end reaches caller and viewer.

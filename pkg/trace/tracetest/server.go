@@ -51,6 +51,8 @@ type Run struct {
 	Next       uint64
 	Code       *int
 	Signal     string
+	// Late: it was said with a connection that the run's own process has ended.
+	Late bool
 	// Connections counts those on which the run was accepted.
 	Connections int
 }
@@ -299,6 +301,7 @@ func (x *peer) authenticate(arg json.RawMessage) {
 		Type, Token, ID, Run string
 		V                    int
 		Next                 uint64
+		Late                 bool
 		Task                 json.RawMessage
 	}
 	if err := json.Unmarshal(arg, &h); err != nil || h.Type != "client" || h.V != 2 || h.Run == "" || h.Next == 0 {
@@ -322,6 +325,7 @@ func (x *peer) authenticate(arg json.RawMessage) {
 		x.s.runs[h.Run] = r
 	}
 	r.Connections++
+	r.Late = r.Late || h.Late
 	x.run = r
 	x.stop = make(chan struct{})
 	go x.progress()

@@ -292,7 +292,9 @@ type Start struct {
 	Client    string                 `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
 	Run       string                 `protobuf:"bytes,4,opt,name=run,proto3" json:"run,omitempty"`
 	// The task object as the client sent it, JSON text, without the environment.
-	TaskObject    []byte `protobuf:"bytes,5,opt,name=task_object,json=taskObject,proto3" json:"task_object,omitempty"`
+	TaskObject []byte `protobuf:"bytes,5,opt,name=task_object,json=taskObject,proto3" json:"task_object,omitempty"`
+	// The run's process had ended when its first record came: nothing of it is live.
+	Late          bool `protobuf:"varint,6,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +362,13 @@ func (x *Start) GetTaskObject() []byte {
 		return x.TaskObject
 	}
 	return nil
+}
+
+func (x *Start) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
 }
 
 // Exit is the data of an EXIT and of a LOST record.
@@ -517,14 +526,15 @@ const file_tasktracer_v1_record_proto_rawDesc = "" +
 	"\x04line\x18\a \x01(\x04R\x04line\x12 \n" +
 	"\fstored_at_us\x18\b \x01(\x03R\n" +
 	"storedAtUs\x12/\n" +
-	"\arecords\x18\t \x03(\v2\x15.tasktracer.v1.RecordR\arecords\"\x84\x01\n" +
+	"\arecords\x18\t \x03(\v2\x15.tasktracer.v1.RecordR\arecords\"\x98\x01\n" +
 	"\x05Start\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x16\n" +
 	"\x06client\x18\x03 \x01(\tR\x06client\x12\x10\n" +
 	"\x03run\x18\x04 \x01(\tR\x03run\x12\x1f\n" +
 	"\vtask_object\x18\x05 \x01(\fR\n" +
-	"taskObject\"L\n" +
+	"taskObject\x12\x12\n" +
+	"\x04late\x18\x06 \x01(\bR\x04late\"L\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\fR\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\fR\x06signal\x12\x18\n" +

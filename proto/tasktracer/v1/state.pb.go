@@ -108,10 +108,12 @@ type RunState struct {
 	Checkpoint *Checkpoint `protobuf:"bytes,16,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// The client speaks the older protocol: a lost connection ends its run for good.
 	Legacy bool `protobuf:"varint,17,opt,name=legacy,proto3" json:"legacy,omitempty"`
-	// Stream sequence of the run's START; later reads begin there.
+	// Stream sequence of the run's START, recorded once; which of a client's runs is the latest is told by it, also when retention has cut its beginning.
 	FirstStreamSeq uint64 `protobuf:"varint,18,opt,name=first_stream_seq,json=firstStreamSeq,proto3" json:"first_stream_seq,omitempty"`
 	// The client's connection is there. A run may have exited and still be connected.
-	Connected     bool `protobuf:"varint,19,opt,name=connected,proto3" json:"connected,omitempty"`
+	Connected bool `protobuf:"varint,19,opt,name=connected,proto3" json:"connected,omitempty"`
+	// What comes of the run is delivered after its process has ended: it is history, not live.
+	Late          bool `protobuf:"varint,20,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +277,13 @@ func (x *RunState) GetFirstStreamSeq() uint64 {
 func (x *RunState) GetConnected() bool {
 	if x != nil {
 		return x.Connected
+	}
+	return false
+}
+
+func (x *RunState) GetLate() bool {
+	if x != nil {
+		return x.Late
 	}
 	return false
 }
@@ -576,7 +585,7 @@ var File_tasktracer_v1_state_proto protoreflect.FileDescriptor
 
 const file_tasktracer_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x19tasktracer/v1/state.proto\x12\rtasktracer.v1\"\xc2\x04\n" +
+	"\x19tasktracer/v1/state.proto\x12\rtasktracer.v1\"\xd6\x04\n" +
 	"\bRunState\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -600,7 +609,8 @@ const file_tasktracer_v1_state_proto_rawDesc = "" +
 	"checkpoint\x12\x16\n" +
 	"\x06legacy\x18\x11 \x01(\bR\x06legacy\x12(\n" +
 	"\x10first_stream_seq\x18\x12 \x01(\x04R\x0efirstStreamSeq\x12\x1c\n" +
-	"\tconnected\x18\x13 \x01(\bR\tconnected\"\x8f\x01\n" +
+	"\tconnected\x18\x13 \x01(\bR\tconnected\x12\x12\n" +
+	"\x04late\x18\x14 \x01(\bR\x04late\"\x8f\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
