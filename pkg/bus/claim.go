@@ -233,7 +233,7 @@ func (a *Appender) takeState(ctx context.Context, t *tailOf, before stateEntry) 
 		}
 	}
 	first := a.pos.fence
-	if t != nil && before.live() == nil {
+	if t != nil && (before.run == nil || before.run.FirstStreamSeq == 0) {
 		s, err := a.b.probe(ctx, a.b.live, a.path, 1)
 		if err != nil {
 			return err

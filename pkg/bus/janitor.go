@@ -400,7 +400,10 @@ func (j *janitor) evict(ctx context.Context, k *kept, why string) error {
 			return nil, nil
 		}
 		evicted = true
-		mark := frame.Run{Key: r.Key, Phase: r.Phase, Epoch: r.Epoch, Checkpoint: r.Checkpoint, Changed: time.Now()}
+		mark := frame.Run{ // what a run that comes back goes on with
+			Key: r.Key, Phase: r.Phase, Epoch: r.Epoch, Checkpoint: r.Checkpoint, Changed: time.Now(),
+			Started: r.Started, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late,
+		}
 		return &stateEntry{run: &mark, why: whyEvicted}, nil
 	})
 	if err != nil || !evicted {

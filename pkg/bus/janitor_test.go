@@ -166,7 +166,7 @@ func TestEvictedRunComesBack(t *testing.T) {
 	t.Parallel()
 	b := open(t, startServer(t, natsd.Config{}))
 	st := watchStates(t, b)
-	run := frame.Run{Key: runKey("n", 1)}
+	run := frame.Run{Key: runKey("n", 1), Started: time.UnixMilli(1_700_000_000_000)}
 	a := take(t, b, "ing-1", run)
 	submit(t, a, out(1, "a"), out(2, "b"), exit(3, "0"))
 	if err := a.Release(deadline(t)); err != nil {
@@ -175,12 +175,18 @@ func TestEvictedRunComesBack(t *testing.T) {
 	for i := range 3 {
 		finished(t, b, runKey("x", i), 1)
 	}
+	began := st.await(t, run.Key.Run, "has its place", func(r frame.Run) bool { return r.FirstStreamSeq != 0 }).FirstStreamSeq
 	stop := sweep(t, b, JanitorConfig{Runs: 1})
 	eventually(t, "evicted", func() bool { return st.deleted(run.Key.Run) && purged(t, b, run.Key) })
 	stop()
-	a = take(t, b, "ing-2", run)
+	a = take(t, b, "ing-2", frame.Run{Key: run.Key})
 	if a.Next() != 4 {
 		t.Errorf("Next() = %d, want 4", a.Next())
+	}
+	// Its beginning is gone, and it is not the latest for that: the others began after it.
+	back := st.await(t, run.Key.Run, "is back", func(r frame.Run) bool { return r.Connected })
+	if back.FirstStreamSeq != began || !back.Started.Equal(run.Started) {
+		t.Errorf("it began at place %d, %v; now it is said to have begun at %d, %v", began, run.Started, back.FirstStreamSeq, back.Started)
 	}
 	submit(t, a, out(4, "late"))
 	sync_(t, a)

@@ -69,7 +69,7 @@ func (a *Appender) saveState(ctx context.Context, last bool) error {
 			if cur.run.Epoch > next.Epoch {
 				return nil, ErrTaken
 			}
-			next.FirstStreamSeq = max(next.FirstStreamSeq, cur.run.FirstStreamSeq) // retention moves it on
+			next.FirstStreamSeq = orDefault(cur.run.FirstStreamSeq, next.FirstStreamSeq)
 		}
 		if last {
 			a.disconnect(next)
