@@ -38,7 +38,7 @@ func UnmarshalChunk(data []byte) (*Chunk, error) {
 		return nil, fmt.Errorf("chunk: %w: %w", ErrMalformed, err)
 	}
 	if m.Version != version {
-		return nil, fmt.Errorf("chunk: %w: format version %d, this program reads %d", ErrMalformed, m.Version, version)
+		return nil, fmt.Errorf("chunk: %w: %w: version %d, this program reads %d", ErrMalformed, ErrVersion, m.Version, version)
 	}
 	if m.FirstSeq == 0 || m.FirstSeq+uint64(len(m.Records)) < m.FirstSeq {
 		return nil, fmt.Errorf("chunk: %w: first seq %d", ErrMalformed, m.FirstSeq)

@@ -26,6 +26,9 @@ const (
 // ErrMalformed is wrapped by every error that says that bytes are not an encoding this package made.
 var ErrMalformed = errors.New("malformed")
 
+// ErrVersion is wrapped, beside ErrMalformed, where bytes have a format version that this program does not know: another one, of a later version, may.
+var ErrVersion = errors.New("unknown format version")
+
 // Key names one run. Namespace comes from the client's token, Task and Client from the client; all three may be any text,
 // the empty one included. Run is a random id, unique to one execution.
 type Key struct {

@@ -93,7 +93,7 @@ func UnmarshalRun(data []byte) (*Run, error) {
 		return nil, fmt.Errorf("run state: %w: %w", ErrMalformed, err)
 	}
 	if m.Version != version {
-		return nil, fmt.Errorf("run state: %w: format version %d, this program reads %d", ErrMalformed, m.Version, version)
+		return nil, fmt.Errorf("run state: %w: %w: version %d, this program reads %d", ErrMalformed, ErrVersion, m.Version, version)
 	}
 	if m.Phase <= 0 || m.Phase > pb.Phase_PHASE_LOST {
 		return nil, fmt.Errorf("run state: %w: phase %d", ErrMalformed, m.Phase)

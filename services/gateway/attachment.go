@@ -368,11 +368,7 @@ func (a *attachment) read(p *place) *entry {
 	got, err := a.v.s.backlog.from(a.v.ctx, p.key, p.next, p.hint)
 	if len(got) == 0 {
 		if a.v.ctx.Err() == nil {
-			if err != nil && !errors.Is(err, bus.ErrDeleted) {
-				a.v.s.log.Warn("read a run's log", "run", p.key, "seq", p.next, "err", err)
-			}
-			a.v.s.m.retries.WithLabelValues("read").Inc()
-			a.again(p)
+			a.unread(p, err)
 		}
 		return nil
 	}
@@ -390,10 +386,32 @@ func (a *attachment) read(p *place) *entry {
 	return p.ahead()
 }
 
+// unread is for a place at which nothing could be read: it is tried again.
+func (a *attachment) unread(p *place, err error) {
+	a.v.s.m.retries.WithLabelValues("read").Inc()
+	if !errors.Is(err, frame.ErrMalformed) {
+		if err != nil && !errors.Is(err, bus.ErrDeleted) {
+			a.v.s.log.Warn("read a run's log", "run", p.key, "seq", p.next, "err", err)
+		}
+		a.again(p, retryLast/2)
+		return
+	}
+	// A later version's, most likely: a gateway of that version knows it, and there the viewer's cursor goes on.
+	if !p.unreadable {
+		p.unreadable = true
+		a.v.s.log.Error("a run's log cannot be read by this version", "run", p.key, "seq", p.next, "err", err)
+		a.v.complain(complaint{"unreadable", "the output goes on in a form that this server does not know", a.client.Client})
+	}
+	a.again(p, unreadableRetry)
+}
+
+// unreadableRetry is how long a chunk that cannot be read is left alone.
+const unreadableRetry = 10 * time.Second
+
 // again has another try a little later.
-func (a *attachment) again(p *place) {
-	p.retryAt = time.Now().Add(retryLast / 2)
-	time.AfterFunc(retryLast/2+time.Millisecond, func() { a.mark(p.key.Run, false) })
+func (a *attachment) again(p *place, after time.Duration) {
+	p.retryAt = time.Now().Add(after)
+	time.AfterFunc(after+time.Millisecond, func() { a.mark(p.key.Run, false) })
 }
 
 // deliver sends one chunk, or what is left of it for this viewer.

@@ -25,8 +25,10 @@ type place struct {
 	ended    bool // eof was sent
 	lost     bool // the eof was of a LOST, from which a run may come back
 	toldLive bool
-	told     string // the state told last
-	active   bool
+	// unreadable says that the viewer was told of a chunk that this program cannot read.
+	unreadable bool
+	told       string // the state told last
+	active     bool
 
 	// Of one step of the pump.
 	window  []*entry
@@ -114,7 +116,7 @@ func (a *attachment) locate(p *place) bool {
 	if err != nil {
 		if a.v.ctx.Err() == nil {
 			s.m.retries.WithLabelValues("locate").Inc()
-			a.again(p)
+			a.again(p, retryLast/2)
 		}
 		return false
 	}

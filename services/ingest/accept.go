@@ -142,6 +142,8 @@ func (s *Service) take(x *session) error {
 	case err == nil:
 		x.app = app
 		return nil
+	case errors.Is(err, frame.ErrVersion):
+		return fmt.Errorf("%w: %w", errTrouble, err) // an ingest of a later version had the run, and will have it again
 	case errors.Is(err, bus.ErrDeleted), errors.Is(err, frame.ErrMalformed):
 		return fmt.Errorf("%w: %w", errBadRun, err)
 	}

@@ -1,0 +1,72 @@
+package bus
+
+import (
+	"errors"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"tasktracer/pkg/frame"
+	"tasktracer/pkg/natsd"
+	pb "tasktracer/proto/tasktracer/v1"
+)
+
+// While servers are upgraded some write what others do not know yet. Those leave it alone, and say what it is: nothing is overwritten, and nobody is
+// told that a run does not exist.
+func TestLaterVersion(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	st := watchStates(t, b)
+	run := newRun(t)
+	a := take(t, b, "ing-1", run)
+	submit(t, a, out(1, "known"))
+	sync_(t, a)
+	st.await(t, run.Key.Run, "runs", func(r frame.Run) bool { return r.Phase == frame.Running })
+
+	chunk, err := proto.Marshal(&pb.Chunk{Version: 2, Epoch: 2, Owner: "ing-2", FirstSeq: 3, LastSrc: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.publishAny(deadline(t), prefixIn+path(run.Key), nil, chunk); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, a, out(2, "in flight"))
+	<-a.Taken()
+	if !errors.Is(a.Err(), ErrTaken) {
+		t.Errorf("the former owner ends with %v, want %v", a.Err(), ErrTaken)
+	}
+	_ = a.Release(deadline(t)) // it was taken
+	if _, err := b.Take(deadline(t), "ing-3", run); !errors.Is(err, frame.ErrVersion) {
+		t.Errorf("Take = %v, want %v", err, frame.ErrVersion)
+	}
+	for what, read := range map[string]func() error{
+		"Read":  func() error { return b.Read(deadline(t), run.Key, 0, 0, func(Stored) error { return nil }, nil) },
+		"Tail":  func() error { _, err := b.Tail(deadline(t), run.Key); return err },
+	} {
+		if err := read(); !errors.Is(err, frame.ErrVersion) {
+			t.Errorf("%s = %v, want %v", what, err, frame.ErrVersion)
+		}
+	}
+
+	settling(t, b, 0)
+	canary := take(t, b, "ing-1", newRun(t))
+	if err := canary.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	st.await(t, canary.run.Key.Run, "is settled", func(r frame.Run) bool { return r.Phase == frame.Gone })
+	if m, err := b.lastMessage(deadline(t), logStream, prefixIn+path(run.Key)); err != nil || string(m.data) != string(chunk) {
+		t.Errorf("settling has written behind what it cannot read: %v", err)
+	}
+	state, err := proto.Marshal(&pb.RunState{Version: 2, Run: run.Key.Run, Phase: pb.Phase_PHASE_RUNNING})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.publishAny(deadline(t), stateSubject(path(run.Key)), nil, state); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.readState(deadline(t), path(run.Key)); !errors.Is(err, frame.ErrVersion) {
+		t.Errorf("readState = %v, want %v", err, frame.ErrVersion)
+	}
+	ended := take(t, b, "ing-1", newRun(t)) // the watch goes on behind it
+	st.await(t, ended.run.Key.Run, "runs", func(r frame.Run) bool { return r.Connected })
+}
