@@ -89,6 +89,11 @@ func (b *Bus) chunkFrom(ctx context.Context, l *link, path string, from uint64) 
 	if err != nil {
 		return nil, err
 	}
+	return b.direct(ctx, l, body)
+}
+
+// direct has any replica answer a request for one chunk; nil where that one has none.
+func (b *Bus) direct(ctx context.Context, l *link, body []byte) (*Stored, error) {
 	r, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + logStream, Data: body}, attemptWithin)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -34,6 +35,22 @@ func (b *Bus) Read(ctx context.Context, key frame.Key, after, hint uint64, chunk
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
+	return r.read(ctx, t, after, hint)
+}
+
+// Catch is Read for who reads on and on: where any replica has something behind after, that is delivered, and the log's leader is not asked. So it
+// goes on while there is none. It may end sooner than Read does, never with a hole that gone was not told of.
+func (b *Bus) Catch(ctx context.Context, key frame.Key, after, hint uint64, chunk func(Stored) error, gone func(Gone) error) error {
+	r := &reader{b: b, key: key, path: path(key), next: after + 1, chunk: chunk, gone: gone, endKnown: after == 0}
+	t, err := r.catchTail(ctx, after)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	return r.read(ctx, t, after, hint)
+}
+
+// read reads up to tail t.
+func (r *reader) read(ctx context.Context, t *tailOf, after, hint uint64) (err error) {
 	if t == nil {
 		return r.nothing(ctx)
 	}
@@ -45,7 +62,7 @@ func (b *Bus) Read(ctx context.Context, key frame.Key, after, hint uint64, chunk
 		return r.deliver(Stored{StreamSeq: t.seq, Chunk: t.chunk})
 	}
 	if r.place, err = r.find(ctx, t, after, hint); err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return fmt.Errorf("read %s: %w", r.key, err)
 	}
 	for r.next <= r.last {
 		if err := r.round(ctx); err != nil {
@@ -72,19 +89,56 @@ type reader struct {
 
 func (r *reader) tail(ctx context.Context) (*tailOf, error) {
 	var t *tailOf
-	err := retry(ctx, func() error {
-		m, err := r.b.fromLeader(ctx, r.b.hist, logStream, getRequest{LastFor: prefixIn + r.path})
-		if err != nil || m == nil {
-			return err
-		}
-		c, err := frame.UnmarshalChunk(m.data)
-		if err != nil {
-			return err
-		}
-		t = &tailOf{seq: m.seq, chunk: c}
-		return nil
+	err := retry(ctx, func() (err error) {
+		t, err = r.leaderTail(ctx)
+		return err
 	}, r.again(ctx))
 	return t, err
+}
+
+func (r *reader) leaderTail(ctx context.Context) (*tailOf, error) {
+	m, err := r.b.fromLeader(ctx, r.b.hist, logStream, getRequest{LastFor: prefixIn + r.path})
+	if err != nil || m == nil {
+		return nil, err
+	}
+	c, err := frame.UnmarshalChunk(m.data)
+	if err != nil {
+		return nil, err
+	}
+	return &tailOf{seq: m.seq, chunk: c}, nil
+}
+
+// nearTries is how often any replica is asked, while NATS is away for a moment, before the leader is, whose answer may take long.
+const nearTries = 5
+
+// catchTail is a tail behind after, from any replica; where none has one, the leader's.
+func (r *reader) catchTail(ctx context.Context, after uint64) (t *tailOf, err error) {
+	tries := 0
+	err = retry(ctx, func() error {
+		t, err = r.b.nearTail(ctx, r.path)
+		if err == nil && t != nil && t.chunk.Next()-1 > after {
+			return nil
+		}
+		if tries++; err != nil && tries <= nearTries {
+			return err
+		}
+		t, err = r.leaderTail(ctx)
+		return err
+	}, r.again(ctx))
+	return t, err
+}
+
+// nearTail is the run's last chunk as some replica has it, which may lag behind the log; nil where that one has none. It is not retried.
+func (b *Bus) nearTail(ctx context.Context, path string) (*tailOf, error) {
+	body, err := json.Marshal(getRequest{LastFor: prefixIn + path})
+	if err != nil {
+		return nil, err
+	}
+	s, err := b.direct(ctx, b.hist, body)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	return &tailOf{seq: s.StreamSeq, chunk: s.Chunk}, nil
 }
 
 // again tells which errors are worth another try: all but those of the data itself, as long as anybody waits.
@@ -320,6 +374,19 @@ func (b *Bus) Tail(ctx context.Context, key frame.Key) (Stored, error) {
 	return Stored{}, fmt.Errorf("tail of %s: %w", key, ErrNotFound)
 }
 
+// NearTail is Tail by any replica, also while the log has no leader: the run has at least this much. It asks once.
+// Errors: ErrNotFound where the replica has nothing of the run, that NATS does not answer, ctx's.
+func (b *Bus) NearTail(ctx context.Context, key frame.Key) (Stored, error) {
+	t, err := b.nearTail(ctx, path(key))
+	if err == nil && t == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Stored{}, fmt.Errorf("tail of %s: %w", key, err)
+	}
+	return Stored{Key: key, StreamSeq: t.seq, Chunk: t.chunk}, nil
+}
+
 // LocateByte finds the chunk that holds the byte offset, by binary search; used to start a range read. It returns the seq before the chunk
 // and the chunk's place as hint for Read. An offset beyond the end gives the last chunk; one that retention took, the first that is left.
 func (b *Bus) LocateByte(ctx context.Context, key frame.Key, offset uint64) (after, hint uint64, err error) {
@@ -333,7 +400,10 @@ func (b *Bus) LocateLine(ctx context.Context, key frame.Key, line uint64) (after
 
 func (b *Bus) locate(ctx context.Context, key frame.Key, before func(*frame.Chunk) bool) (after, hint uint64, err error) {
 	r := &reader{b: b, key: key, path: path(key)}
-	t, err := r.tail(ctx)
+	t, err := b.nearTail(ctx, r.path) // what lies beyond is read from there on
+	if err != nil || t == nil {
+		t, err = r.tail(ctx)
+	}
 	if err != nil || t == nil {
 		return 0, 0, err
 	}

@@ -41,6 +41,7 @@ func TestLaterVersion(t *testing.T) {
 	}
 	for what, read := range map[string]func() error{
 		"Read":  func() error { return b.Read(deadline(t), run.Key, 0, 0, func(Stored) error { return nil }, nil) },
+		"Catch": func() error { return b.Catch(deadline(t), run.Key, 0, 0, func(Stored) error { return nil }, nil) },
 		"Tail":  func() error { _, err := b.Tail(deadline(t), run.Key); return err },
 	} {
 		if err := read(); !errors.Is(err, frame.ErrVersion) {

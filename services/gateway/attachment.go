@@ -349,7 +349,7 @@ func (a *attachment) pick() (next *place, chunk *entry) {
 		e := p.ahead()
 		if e == nil {
 			var behind bool
-			e, behind, p.current = a.feed.find(p.key.Run, p.next, p.least())
+			e, behind, p.current = a.feed.find(p.key.Run, p.next, p.least(), p.final())
 			p.live = e != nil
 			if behind && now.After(p.retryAt) {
 				e = a.read(p)

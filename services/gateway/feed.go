@@ -267,9 +267,9 @@ func (f *feed) run(id string) *feedRun {
 	return r
 }
 
-// find is a viewer's question for the chunk with a seq, of a run whose log is known to reach least. behind: the log has it, the ring has not.
-// current: it is not stored yet. Neither: the feed is finding out, and will say.
-func (f *feed) find(run string, seq, least uint64) (e *entry, behind, current bool) {
+// find is a viewer's question for the chunk with a seq, of a run whose log is known to reach least; final: and to end there, for the run has
+// ended and nobody has it. behind: the log has it, the ring has not. current: it is not stored yet. Neither: the feed is finding out, and will say.
+func (f *feed) find(run string, seq, least uint64, final bool) (e *entry, behind, current bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.run(run)
@@ -280,20 +280,68 @@ func (f *feed) find(run string, seq, least uint64) (e *entry, behind, current bo
 	if r.tail >= seq {
 		return nil, true, false
 	}
-	if r.certain {
-		return nil, false, true
+	return nil, false, f.sure(run, r, final)
+}
+
+// end tells how far a run's log reaches. Not sure: it may reach further; the feed is finding out, and will say.
+func (f *feed) end(run string, least uint64, final bool) (last uint64, sure bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.run(run)
+	r.tail = max(r.tail, least)
+	return r.tail, f.sure(run, r, final)
+}
+
+// sure tells whether nothing is stored behind the known tail; where that is not known, it has it found out. f.mu is held.
+func (f *feed) sure(run string, r *feedRun, final bool) bool {
+	if r.certain || final && f.ready {
+		return true
 	}
 	if f.ready && !r.asking && f.ctx.Err() == nil {
 		r.asking = true
 		lags := r.lags
 		f.fs.wg.Go(func() { f.ask(run, r, lags) })
 	}
-	return nil, false, false
+	return false
 }
 
-// ask reads the run's tail from the log, once for all viewers.
+// nearAfter is how long the log's leader may take to tell a run's tail before any replica is asked how far it is at least.
+const nearAfter = 100 * time.Millisecond
+
+// askNear has viewers read on while the leader does not answer: there may be none, and the replicas have nearly all there is.
+func (f *feed) askNear(key frame.Key, r *feedRun, answered <-chan struct{}) {
+	tick := time.NewTicker(nearAfter)
+	defer tick.Stop()
+	for wait := nearAfter; ; wait = min(2*wait, retryLast) {
+		tick.Reset(wait)
+		select {
+		case <-answered:
+			return
+		case <-f.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s, err := f.fs.bus.NearTail(f.ctx, key)
+		if err != nil {
+			continue
+		}
+		f.mu.Lock()
+		if last := s.Chunk.Next() - 1; last > r.tail {
+			r.tail = last
+			for a := range f.listeners {
+				a.mark(key.Run, false)
+			}
+		}
+		f.mu.Unlock()
+	}
+}
+
+// ask reads the run's tail from the log's leader, once for all viewers.
 func (f *feed) ask(run string, r *feedRun, lags int) {
 	key := frame.Key{Namespace: f.client.Namespace, Task: f.client.Task, Client: f.client.Client, Run: run}
+	answered := make(chan struct{})
+	defer close(answered)
+	f.fs.wg.Go(func() { f.askNear(key, r, answered) })
 	for wait := retryFirst; f.ctx.Err() == nil; wait = min(2*wait, retryLast) {
 		s, err := f.fs.bus.Tail(f.ctx, key)
 		if err != nil && !errors.Is(err, bus.ErrDeleted) && !errors.Is(err, bus.ErrNotFound) {

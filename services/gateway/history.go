@@ -151,7 +151,7 @@ func (h *backlog) begin(at chunkPlace, hint uint64) *flight {
 
 func (h *backlog) read(ctx context.Context, key frame.Key, after, hint uint64) (got []*entry, err error) {
 	n := 0
-	err = h.bus.Read(ctx, key, after, hint, func(s bus.Stored) error {
+	err = h.bus.Catch(ctx, key, after, hint, func(s bus.Stored) error {
 		s.Key = key
 		got = append(got, newEntry(s))
 		if n += size(s.Chunk); n >= windowBytes {

@@ -66,6 +66,11 @@ func (p *place) least() uint64 {
 	return p.st.run.Checkpoint.Seq
 }
 
+// final tells whether the log ends there: the run has ended, and who had it wrote down the very end when it let go of it.
+func (p *place) final() bool {
+	return p.st.run != nil && p.st.run.Phase.Ended() && !p.st.run.Connected
+}
+
 func (p *place) state() string {
 	if p.st.run == nil {
 		return frame.Running.String()
@@ -100,51 +105,58 @@ func endsLine(r *frame.Record) bool {
 	return r.Kind.Output() && n > 0 && r.Data[n-1] == '\n'
 }
 
-// locate finds out where a place is; false if that is to be tried again.
+// locate finds out where a place is; false if that is to be tried again. It does not wait for the log's leader: the feed does, and says when it knows.
 func (a *attachment) locate(p *place) bool {
-	if time.Now().Before(p.retryAt) {
-		return false
-	}
-	s := a.v.s
-	tail, err := s.bus.Tail(a.v.ctx, p.key)
-	if errors.Is(err, bus.ErrNotFound) { // all of it is gone; what was, the state knows
-		tail, err = bus.Stored{Chunk: &frame.Chunk{First: p.least() + 1}}, nil
-	}
-	if err == nil {
-		err = a.settlePlace(p, tail)
-	}
-	if err != nil {
-		if a.v.ctx.Err() == nil {
-			s.m.retries.WithLabelValues("locate").Inc()
-			a.again(p, retryLast/2)
+	last, sure := a.feed.end(p.key.Run, p.least(), p.final())
+	switch p.settleAt {
+	case atEnd:
+		if !sure {
+			return false
 		}
-		return false
+		p.next, p.started = last+1, true
+	case checkCursor:
+		if p.next > last+1 {
+			if !sure {
+				return false
+			}
+			a.v.complain(badCursor(a.client.Client))
+			p.next, p.hint, p.started = 1, 0, false
+		}
+	case atTail:
+		if time.Now().Before(p.retryAt) {
+			return false
+		}
+		if err := a.locateTail(p, last); err != nil {
+			if a.v.ctx.Err() == nil {
+				a.v.s.m.retries.WithLabelValues("locate").Inc()
+				a.again(p, retryLast/2)
+			}
+			return false
+		}
 	}
 	p.settleAt = settled
 	return true
 }
 
-func (a *attachment) settlePlace(p *place, tail bus.Stored) error {
-	end := max(tail.Chunk.Next(), p.least()+1)
-	switch p.settleAt {
-	case atEnd:
-		p.next, p.hint, p.started = end, tail.StreamSeq, true
-	case checkCursor:
-		if p.next > end {
-			a.v.complain(badCursor(a.client.Client))
-			p.next, p.hint, p.started = 1, 0, false
-		}
-	case atTail:
-		_, lines := tail.Chunk.End()
-		n := uint64(a.history.tail)
-		if lines <= n {
-			return nil
-		}
-		after, hint, err := a.v.s.bus.LocateLine(a.v.ctx, p.key, lines-n)
-		if err != nil {
-			return err
-		}
-		p.next, p.hint, p.fromLine = after+1, hint, lines-n
+// locateTail finds the last lines of a run that has at least last records.
+func (a *attachment) locateTail(p *place, last uint64) error {
+	s := a.v.s
+	tail, err := s.bus.NearTail(a.v.ctx, p.key)
+	switch {
+	case errors.Is(err, bus.ErrNotFound) && last <= p.least():
+		return nil // all of it is gone; what was, the state knows
+	case err != nil:
+		return err
 	}
+	_, lines := tail.Chunk.End()
+	n := uint64(a.history.tail)
+	if lines <= n {
+		return nil
+	}
+	after, hint, err := s.bus.LocateLine(a.v.ctx, p.key, lines-n)
+	if err != nil {
+		return err
+	}
+	p.next, p.hint, p.fromLine = after+1, hint, lines-n
 	return nil
 }
