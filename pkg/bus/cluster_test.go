@@ -245,3 +245,108 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	}
 	t.Logf("records: %v", srcs)
 }
+
+// More copies of the log, asked for later, are more copies of what is known of its runs. A deletion reaches a replica that was away, too. And while the
+// log elects a leader, what the replicas have is read.
+func TestClusterReplicas(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	c := startCluster(t)
+	connect := func(replicas int, urls ...string) *Bus {
+		return open(t, nil, func(cfg *Config) {
+			cfg.URL, cfg.MaxBytes, cfg.Replicas, cfg.Log = strings.Join(urls, ","), 128<<20, replicas, nil
+		})
+	}
+	streams := []string{logStream, stateStream, leaseStream, revokeStream}
+	copies := func(b *Bus, want int) bool {
+		for _, name := range streams {
+			s, err := b.js.Stream(deadline(t), name)
+			if err != nil || s.CachedInfo().Config.Replicas != want || s.CachedInfo().Cluster == nil || len(s.CachedInfo().Cluster.Replicas) != want-1 {
+				return false
+			}
+			for _, r := range s.CachedInfo().Cluster.Replicas {
+				if !r.Current || r.Offline {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	first := connect(1, c.urls...)
+	eventually(t, "there is one copy of everything", func() bool { return copies(first, 1) })
+	first.Close()
+	b := connect(3, c.urls...)
+	eventually(t, "there are three copies of everything", func() bool { return copies(b, 3) })
+
+	secret := newRun(t)
+	a := take(t, b, "ing-1", secret)
+	submit(t, a, out(1, "a secret"), exit(2, "0"))
+	if err := a.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	away := (c.leader(b) + 1) % 3
+	c.kill(away)
+	if err := b.DeleteRun(deadline(t), secret.Key); err != nil {
+		t.Fatal(err)
+	}
+	c.start(away)
+	eventually(t, "the replica is back", func() bool { return copies(b, 3) })
+	for i, url := range c.urls { // a server answers from its own copy first
+		near := connect(0, url)
+		for range 20 {
+			if s, err := near.nearTail(deadline(t), path(secret.Key)); err != nil || s != nil {
+				t.Fatalf("by way of server %d a deleted run is still read: %v, %v", i, s, err)
+			}
+		}
+		near.Close()
+	}
+
+	run := newRun(t)
+	a = take(t, b, "ing-1", run)
+	var want strings.Builder
+	for src := uint64(1); src <= 50; src++ {
+		text := fmt.Sprintf("line %d\n", src)
+		want.WriteString(text)
+		submit(t, a, out(src, text))
+		sync_(t, a)
+	}
+	eventually(t, "every replica has all", func() bool { return copies(b, 3) })
+	leaderless := func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		_, err := b.Tail(ctx, run.Key)
+		return err != nil
+	}
+	proven := false
+	for tries := 0; !proven && tries < 3; tries++ {
+		leader := c.leader(b)
+		c.kill(leader)
+		eventually(t, "it is noticed that the leader is gone", leaderless)
+		begun := time.Now()
+		h := &history{}
+		for len(h.recs) < 51 {
+			after := uint64(len(h.recs))
+			err := b.Catch(deadline(t), run.Key, after, 0, h.add, func(g Gone) error { return fmt.Errorf("told that %v is gone", g) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := time.Since(begun)
+		proven = leaderless()
+		h.dense(t, 1)
+		if h.output() != want.String() {
+			t.Fatalf("read %q", h.output())
+		}
+		t.Logf("all was read in %v, without a leader: %v", took, proven)
+		if proven {
+			break
+		}
+		c.start(leader)
+		eventually(t, "there is a leader again", func() bool { return !leaderless() })
+	}
+	if !proven {
+		t.Error("nothing was read while there was no leader")
+	}
+}

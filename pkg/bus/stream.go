@@ -154,10 +154,28 @@ func (b *Bus) ensureBucket(ctx context.Context, cfg jetstream.KeyValueConfig) er
 			err = nil
 		}
 	}
+	if err == nil && b.cfg.Replicas != 0 {
+		err = b.replicate(ctx, "KV_"+cfg.Bucket, b.cfg.Replicas)
+	}
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
 	}
 	return nil
+}
+
+// replicate gives a bucket's stream as many copies as were asked for in so many words: what is known of runs must not die sooner than their log.
+func (b *Bus) replicate(ctx context.Context, stream string, copies int) error {
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	cfg := s.CachedInfo().Config
+	if cfg.Replicas == copies {
+		return nil
+	}
+	cfg.Replicas = copies
+	_, err = b.js.UpdateStream(ctx, cfg)
+	return err
 }
 
 // readLimits learns what holds, whoever set it.
