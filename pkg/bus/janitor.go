@@ -110,7 +110,7 @@ type janitor struct {
 	mu      sync.Mutex
 	runs    map[string]*kept // by path
 	markers map[string]marker
-	expires map[string]time.Time // revocations, by key
+	expires map[string]time.Time // by key: when a revocation may be forgotten
 }
 
 // kept is a run that the log holds something of.
@@ -164,7 +164,7 @@ func (j *janitor) changed(v watched) {
 	k.run = *e.run
 }
 
-// revoked remembers when a revocation is needed no longer: when the token would have expired anyhow.
+// revoked remembers when a revocation is needed no longer.
 func (j *janitor) revoked(v watched) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -173,7 +173,9 @@ func (j *janitor) revoked(v watched) {
 	if v.header.Get(hdrKVOp) != "" || proto.Unmarshal(v.data, &r) != nil || r.ExpiresAt == 0 {
 		return // swept, not ours to judge, or for good
 	}
-	j.expires[v.path] = time.Unix(r.ExpiresAt, 0)
+	if until := j.b.revokedUntil(time.Unix(r.ExpiresAt, 0), v.at); !until.IsZero() {
+		j.expires[v.path] = until
+	}
 }
 
 // leads tells whether this process is the one that sweeps. The lease is rewritten every round; somebody else's counts as long as this process sees it change.
@@ -519,15 +521,12 @@ func (j *janitor) sweepMarkers(ctx context.Context, left *int) error {
 	return nil
 }
 
-// revokedMargin is how long a revocation outlives its token: clocks differ.
-const revokedMargin = time.Hour
-
-// sweepRevoked removes revocations of tokens that have expired.
+// sweepRevoked removes revocations that are needed no longer.
 func (j *janitor) sweepRevoked(ctx context.Context, left *int) error {
 	var old []string
 	j.mu.Lock()
 	for p, at := range j.expires {
-		if time.Since(at) > revokedMargin && *left > 0 {
+		if time.Now().After(at) && *left > 0 {
 			*left--
 			old = append(old, p)
 		}

@@ -196,9 +196,25 @@ func TestEvictedRunComesBack(t *testing.T) {
 	}
 }
 
+// A run that was accepted may come back when its token has expired, while the log has something of it: the revocation is kept as long.
 func TestJanitorSweepsExpiredRevocations(t *testing.T) {
 	t.Parallel()
-	b := open(t, startServer(t, natsd.Config{}))
+	s := startServer(t, natsd.Config{})
+	kept := open(t, s)
+	if err := kept.Revoke(deadline(t), "of a token long expired", time.Now().Add(-2*revokedMargin)); err != nil {
+		t.Fatal(err)
+	}
+	stop := sweep(t, kept, JanitorConfig{Runs: 1})
+	for i := range 2 { // what one round removes begins the next one
+		finished(t, kept, runKey("canary", i), 1)
+		eventually(t, "the janitor has been round", func() bool { return purged(t, kept, runKey("canary", i)) })
+	}
+	stop()
+	if m, err := kept.lastMessage(deadline(t), revokeStream, prefixKV+revokeBucket+"."+encodeToken("of a token long expired")); err != nil || m == nil {
+		t.Errorf("the revocation of an expired token was swept (%v), and its runs may come back", err)
+	}
+	kept.Close()
+	b := open(t, s, func(c *Config) { c.MaxAge = minMaxAge })
 	for jti, exp := range map[string]time.Time{"old": time.Now().Add(-2 * revokedMargin), "valid": time.Now().Add(time.Hour), "forever": {}} {
 		if err := b.Revoke(deadline(t), jti, exp); err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ type watched struct {
 	seq    uint64
 	header nats.Header
 	data   []byte
+	at     time.Time // when it was stored, by the server's clock; zero where it came by core NATS
 }
 
 // watchQuiet is after how long without a word from the server a watch is begun anew.
@@ -144,7 +145,7 @@ func (w *bucketWatch) follow(ctx context.Context) error {
 			return errors.New("messages were lost on the way")
 		}
 		w.last = meta.Sequence.Stream
-		w.offer(watched{path: strings.TrimPrefix(m.Subject(), prefixKV+w.bucket+"."), seq: w.last, header: m.Headers(), data: m.Data()})
+		w.offer(watched{path: strings.TrimPrefix(m.Subject(), prefixKV+w.bucket+"."), seq: w.last, header: m.Headers(), data: m.Data(), at: meta.Timestamp})
 		if pending > 0 {
 			pending--
 			idle.Reset(watchIdle)

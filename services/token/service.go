@@ -28,7 +28,7 @@ const (
 )
 
 // errFull says that no more revocations can be remembered.
-var errFull = errors.New("too many revoked tokens that have not yet expired")
+var errFull = errors.New("too many revoked tokens that must be remembered")
 
 // Deps are what the service needs of others.
 type Deps struct {
@@ -48,7 +48,7 @@ type Service struct {
 	syncedOnce sync.Once
 
 	mu      sync.RWMutex
-	revoked map[string]time.Time // expiry by token id; zero: never
+	revoked map[string]time.Time // by token id: when the revocation may be forgotten; zero: never
 }
 
 // New makes a service; Run starts it.
@@ -138,27 +138,31 @@ func (s *Service) revoke(ctx context.Context, id string, expires time.Time) erro
 	if err := s.bus.Revoke(ctx, id, expires); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	s.learn(id, expires)
+	s.mu.Lock()
+	if _, ok := s.revoked[id]; !ok {
+		s.revoked[id] = time.Time{} // until when, the watch tells
+	}
+	s.mu.Unlock()
 	s.metrics.revocations.Inc()
 	return nil
 }
 
-func (s *Service) learn(id string, expires time.Time) {
+func (s *Service) learn(id string, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.revoked[id] = expires
+	s.revoked[id] = until
 	s.metrics.revoked.Set(float64(len(s.revoked)))
 }
 
-// room tells whether one more revocation can be remembered, after dropping those whose tokens have expired by themselves.
+// room tells whether one more revocation can be remembered, after dropping those that are needed no longer.
 func (s *Service) room(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.revoked) < maxRevoked {
 		return true
 	}
-	for id, expires := range s.revoked {
-		if !expires.IsZero() && now.After(expires) {
+	for id, until := range s.revoked {
+		if !until.IsZero() && now.After(until) {
 			delete(s.revoked, id)
 		}
 	}

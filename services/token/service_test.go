@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 
 // rig is two replicas on one real NATS, and a gateway's view of them.
 type rig struct {
+	nats   *natsd.Server
 	keys   *auth.Keyring
 	remote *auth.Remote
 	urls   []string // of the replicas
@@ -35,7 +37,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Stop)
-	r := &rig{keys: testKeys(t)}
+	r := &rig{nats: nats, keys: testKeys(t)}
 	for range 2 {
 		r.urls = append(r.urls, r.replica(t, nats))
 	}
@@ -368,6 +370,40 @@ func TestRevokeByID(t *testing.T) {
 		_, err := r.remote.Verify(t.Context(), token, auth.Browser)
 		return auth.Code(err) == "token_revoked"
 	})
+}
+
+// A run that was accepted may go on when its token has expired; not when that was revoked, also by a service that was not there then.
+func TestRevocationOutlivesItsToken(t *testing.T) {
+	r := newRig(t)
+	r.ready(t)
+	base := r.sign(t, auth.Claims{Type: auth.Base, Namespace: "n"}, time.Hour)
+	revoke := func(token string) {
+		t.Helper()
+		if status, answer := post(t, r.urls[0]+"/tokens/revoke", "application/json", `{"baseToken":"`+base+`","token":"`+token+`"}`); status != http.StatusOK {
+			t.Fatalf("revoke answered %d %v", status, answer)
+		}
+	}
+	before := r.sign(t, auth.Claims{Type: auth.Client, Namespace: "n"}, time.Second)
+	behind := r.sign(t, auth.Claims{Type: auth.Client, Namespace: "n", Tasks: []string{"a"}}, time.Second)
+	revoke(before)
+	wait(t, "the tokens have expired", func() bool {
+		_, err := r.keys.Verify(behind, auth.Client)
+		return errors.Is(err, auth.ErrExpired)
+	})
+	revoke(behind)
+	again, err := New(Config{Keys: r.keys, ShareLife: time.Hour, MaxShareLife: time.Hour}, Deps{Bus: openBus(t, r.nats), Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go again.Run(ctx) //nolint:errcheck // ends with the test
+	wait(t, "the new service is ready", func() bool { return again.Ready(ctx) == nil })
+	for what, token := range map[string]string{"before": before, "behind": behind} {
+		if c, err := again.verify(token, auth.Client); !errors.Is(err, auth.ErrRevoked) {
+			t.Errorf("a token that was revoked %s its end: %+v, %v, want %v", what, c, err, auth.ErrRevoked)
+		}
+	}
 }
 
 func TestJWKSRoute(t *testing.T) {
