@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"regexp/syntax"
 	"unicode/utf8"
 
 	"tasktracer/pkg/auth"
@@ -43,7 +44,7 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.SearchTime)
 	defer cancel()
-	x := &search{q: q, w: json.NewEncoder(w), line: 1}
+	x := &search{q: q, w: json.NewEncoder(w), line: 1, over: ctx.Err}
 	x.w.SetEscapeHTML(false)
 	var after, hint uint64
 	if q.from > 1 {
@@ -129,6 +130,9 @@ func finder(text string, isRegex, exact bool) (func([]byte, int) [][]int, error)
 	if err != nil {
 		return nil, badRequest("q: %s", err)
 	}
+	if n := steps(expr); n > maxSteps {
+		return nil, badRequest("q: the expression is too large: %d steps for each character, at most %d", n, maxSteps)
+	}
 	return func(line []byte, n int) [][]int {
 		var found [][]int
 		for _, m := range re.FindAllIndex(line, n) {
@@ -138,6 +142,23 @@ func finder(text string, isRegex, exact bool) (func([]byte, int) [][]int, error)
 		}
 		return found
 	}, nil
+}
+
+// maxSteps bounds what an expression may cost for each byte that it is compared with: a repetition of repetitions in 1,000 bytes can make hundreds of
+// thousands, and one line would keep a processor for minutes.
+const maxSteps = 2000
+
+// steps is how large an expression is once its repetitions are written out.
+func steps(expr string) int {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return 0 // the caller compiled it
+	}
+	prog, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(prog.Inst)
 }
 
 func plainFinder(text string, exact bool) func([]byte, int) [][]int {
@@ -195,6 +216,7 @@ var (
 type search struct {
 	q     searchQuery
 	w     *json.Encoder
+	over  func() error // why it is time to end, or nil
 	hits  int
 	begun bool
 
@@ -289,6 +311,9 @@ func (x *search) endLine(r *frame.Record) error {
 func (x *search) look(r *frame.Record) error {
 	if x.hit || len(x.text) == 0 || x.line < x.q.from {
 		return nil
+	}
+	if err := x.over(); err != nil {
+		return err
 	}
 	found := x.q.find(x.text, maxMatches)
 	if len(found) == 0 {
