@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -88,6 +89,24 @@ func FuzzTokenRoundTrip(f *testing.F) {
 		}
 		if a != b && ta == encodeToken(b) {
 			t.Fatalf("%q and %q share the token %q", a, b, ta)
+		}
+	})
+}
+
+func FuzzParsePath(f *testing.F) {
+	for _, s := range []string{"ns.task.cli-1.run", "=.=.=.=", "a.b.c", "a..b.c", "=2A.=3E.=2E.x", "=h.a.b.c", "a.b.c.d.e"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		k, err := parsePath(p)
+		if err != nil {
+			if !errors.Is(err, frame.ErrMalformed) {
+				t.Fatalf("parsePath(%q) = %v", p, err)
+			}
+			return
+		}
+		if again := path(k); again != p && !strings.Contains(p, "=h") {
+			t.Errorf("parsePath(%q) = %v, whose path is %q", p, k, again)
 		}
 	})
 }

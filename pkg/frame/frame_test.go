@@ -127,6 +127,33 @@ func FuzzUnmarshalChunk(f *testing.F) {
 	})
 }
 
+func FuzzUnmarshalRun(f *testing.F) {
+	run := Run{Key: Key{"ns", "t", "c", "r"}, Phase: Detached, Started: time.UnixMilli(5), Owner: "ing-1", Epoch: 2, Checkpoint: Checkpoint{Seq: 3}, Late: true}
+	data, err := run.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte{})
+	f.Add([]byte("\x08\x02")) // a later version
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := UnmarshalRun(data)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatalf("UnmarshalRun(%q) = %v, want one of ErrMalformed", data, err)
+			}
+			return
+		}
+		again, err := r.Marshal()
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		if twice, err := UnmarshalRun(again); err != nil || cmp.Diff(r, twice) != "" {
+			t.Errorf("read, written and read again: %v, %s", err, cmp.Diff(r, twice))
+		}
+	})
+}
+
 func FuzzParseCursor(f *testing.F) {
 	f.Add(Cursor{Run: "r", Seq: 1, Hint: 2}.String())
 	f.Add("")

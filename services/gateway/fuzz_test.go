@@ -50,6 +50,48 @@ func FuzzParseHello(f *testing.F) {
 	})
 }
 
+// What callers of the read API write into addresses and headers.
+func FuzzLogQuery(f *testing.F) {
+	for _, s := range [][3]string{
+		{"bytes=0-4", "1-2", "a.*b"}, {"bytes=-5", "-3", "(?:a{10}){10}"}, {"bytes=7-", "4-", "[^"}, {"bytes=0-1,3-4", "0-1", "\x00"}, {"lines=1-2", "2-1", ""}, {"bytes=-0", "-0", "(?i:é)"},
+	} {
+		f.Add(s[0], s[1], s[2], uint64(9), []byte("one\ntwo\n\nthree"))
+	}
+	f.Fuzz(func(t *testing.T, header, lines, expr string, size uint64, data []byte) {
+		from, to, ok, err := parseRange(header, size)
+		if ok && (err != nil || from >= to || to > size) {
+			t.Errorf("parseRange(%q, %d) = %d, %d, %v", header, size, from, to, err)
+		}
+		if rg, err := parseLines(lines); err == nil {
+			if rg.last == 0 && (rg.from == 0 || rg.to < rg.from) {
+				t.Errorf("parseLines(%q) = %+v", lines, rg)
+			}
+			if rg.last == 0 {
+				if begin, end := cutLines(data, 0, rg.from-1, rg.to); begin > end || end > len(data) || begin > 0 && data[begin-1] != '\n' && begin < len(data) {
+					t.Errorf("cutLines(%q, %+v) = %d, %d", data, rg, begin, end)
+				}
+			}
+		}
+		if len(expr) > maxQuery || expr == "" {
+			return // refused before
+		}
+		for _, isRegex := range []bool{false, true} {
+			find, err := finder(expr, isRegex, false)
+			if err != nil {
+				continue
+			}
+			found := find(data, maxMatches)
+			if len(found) == 0 {
+				continue
+			}
+			text, matches := excerpt(data, found)
+			if !utf8.ValidString(text) || len(matches) > maxMatches {
+				t.Errorf("excerpt of %q: %q, %v", data, text, matches)
+			}
+		}
+	})
+}
+
 func FuzzAppendText(f *testing.F) {
 	for _, s := range []string{"", "a", "\"\\\n\r\t\x00\x1f\x7f", "ü€😀", "\xff\xc3", "\xed\xa0\x80", "<&>\u2028"} {
 		f.Add([]byte(s))
