@@ -72,7 +72,11 @@ func (w *Watcher) use(ctx context.Context, c *socketio.Client, token string) err
 	if err := c.Emit(ctx, "authenticate", map[string]any{"type": "browser_token", "token": token, "v": 2, "watch": watch}); err != nil {
 		return err
 	}
-	<-c.Done()
+	select {
+	case <-c.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.lostAt.IsZero() {
