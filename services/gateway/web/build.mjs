@@ -30,11 +30,12 @@ const common = {
 const name = (result, ext) => path.basename(Object.keys(result.metafile.outputs).find((f) => f.endsWith(ext)));
 
 const worker = await build({ ...common, entryPoints: { worker: path.join(src, "worker/worker.ts") } });
+const seeker = await build({ ...common, entryPoints: { seeker: path.join(src, "search/seeker.ts") } });
 const page = await build({
   ...common,
   entryPoints: { page: path.join(src, "main.tsx") },
   publicPath: "/assets",
-  define: { WORKER: JSON.stringify(`/assets/${name(worker, ".js")}`) },
+  define: { WORKER: JSON.stringify(`/assets/${name(worker, ".js")}`), SEEKER: JSON.stringify(`/assets/${name(seeker, ".js")}`) },
 });
 
 const html = await readFile(path.join(src, "index.html"), "utf8");

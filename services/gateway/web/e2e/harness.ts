@@ -213,7 +213,8 @@ export async function row(page: Page, text: string, timeout = 30_000): Promise<v
 export async function copyAll(page: Page): Promise<string> {
   await page.locator(".log").focus();
   await page.keyboard.press("Control+a");
-  await page.waitForFunction(() => /#L1(-L\d+)?$/.test(location.hash));
+  // The address changes first, what is drawn follows it.
+  await page.locator(".tools button", { hasText: /^Copy / }).waitFor();
   await page.evaluate(() => navigator.clipboard.writeText("nothing copied yet"));
   await page.keyboard.press("c");
   await page.locator(".foot", { hasText: "copied" }).waitFor();

@@ -213,6 +213,61 @@ test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   await done(p);
 });
 
+test("the browser and the server find the same", async () => {
+  const c = new Producer(server, "parity", "c");
+  const words = ["alpha", "Beta", "gamma=12", "\x1b[1;31mError\x1b[0m: no such file", "straße ÄÖÜ", "日本 語", "a.b(c)[d]", "\ttab\tbed", "", "  two  spaces ", "x\u00a0y", "kelvin \u212a ſ"];
+  let text = "";
+  for (let i = 0; i < 3000; i++) text += `${words[i % words.length]} ${i} ${words[(i * 7) % words.length]}\n`;
+  await c.write(text);
+  await c.end(0);
+  const p = await openPage(browser, server.page("parity", "id=c"));
+  const { page } = p;
+  await row(page, "alpha 0 alpha");
+  await page.waitForFunction(() => !/loading/.test(document.querySelector(".foot")!.textContent!));
+  const queries: [text: string, regexp: boolean, matchCase: boolean][] = [
+    ["error: no", false, false],
+    ["Error: no", false, true],
+    ["a.b(c)[d]", false, false],
+    ["straße äöü", false, false],
+    ["^alpha \\d+", true, true],
+    ["beta$", true, false],
+    ["(alpha|beta) [0-9]{3,4} ", true, false],
+    ["\\bgamma=(?:12)\\b.*file$", true, true],
+    ["日.\\s語", true, false],
+    ["[[:space:]]", true, false],
+    ["\\s\\s+", true, false],
+    ["(?:a+)+$", true, false],
+    ["(\\d+)*7$", true, false],
+    ["\\t", true, false],
+    ["x*", true, false],
+    ["[^a-z0-9 ]+", true, true],
+    ["\\p{Lu}", true, true],
+  ];
+  const differ: string[] = [];
+  for (const [q, regexp, matchCase] of queries) {
+    const params = new URLSearchParams({ task: "parity", client: "c", q, limit: "10000" });
+    if (regexp) params.set("regex", "1");
+    if (matchCase) params.set("case", "1");
+    const r = await fetch(`${server.url}/api/v1/runs/${c.runId}/search?${params}`, { headers: { Authorization: `Bearer ${server.browserToken}` } });
+    const found = (await r.text()).split("\n").filter((l) => l !== "").map((l) => JSON.parse(l) as { line?: number; matches?: unknown[] }).filter((m) => m.line !== undefined);
+    const theirs = `${found.length} rows, ${found.reduce((n, m) => n + m.matches!.length, 0)} hits`;
+    const pressed = async (name: string, on: boolean) => {
+      const b = page.getByRole("button", { name, exact: true });
+      if (((await b.getAttribute("aria-pressed")) === "true") !== on) await b.click();
+    };
+    await page.getByLabel("Search the log").fill("");
+    await pressed("Aa", matchCase);
+    await pressed(".*", regexp);
+    await page.getByLabel("Search the log").fill(q);
+    const answer = await page.waitForFunction(() => /^(?:[\d,]+ hits?|no hit|not .*|takes .*|the s.*)$/.exec(document.querySelector(".hits")!.textContent!)?.[0]);
+    const said = (await answer.jsonValue())!;
+    const ours = Number(/^([\d,]+) hits?/.exec(said)?.[1]?.replaceAll(",", "") ?? 0);
+    if (!theirs.endsWith(`, ${ours} hits`)) differ.push(`${q}: ${said} here, ${theirs} on the server`);
+  }
+  assert.deepEqual(differ, []);
+  await done(p);
+});
+
 test("earlier runs are there, whole", async () => {
   for (const [text, code] of [
     ["first run", 4],
@@ -300,7 +355,7 @@ test("a run that is deleted disappears, and the page says so", async () => {
 test("an expired token is explained, and what was read stays", async () => {
   const c = new Producer(server, "expires", "c");
   await c.write("still here\n");
-  const p = await openPage(browser, `${server.url}/tasks/expires/?accessToken=${server.token("4 seconds")}&id=c`);
+  const p = await openPage(browser, `${server.url}/tasks/expires/?accessToken=${server.token("10 seconds")}&id=c`);
   await row(p.page, "still here");
   await p.page.getByText("The access token has expired").waitFor({ timeout: 20_000 });
   assert.deepEqual(await rows(p.page), ["still here"]);

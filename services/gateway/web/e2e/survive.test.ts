@@ -38,7 +38,7 @@ test("the gateway is killed 20 times under an open page, and nothing is missing 
   const p = await openPage(browser, server.page("killed", "id=c", `http://127.0.0.1:${port}`));
   const { page } = p;
   try {
-    await row(page, "line 1");
+    await row(page, "line ");
     for (let i = 0; i < 20; i++) {
       await page.locator(".link.online").waitFor({ timeout: 20_000 });
       const seen = await page.locator(".foot .muted").textContent();
@@ -108,6 +108,38 @@ test("a hostile log: nothing runs, nothing hangs", { timeout: 120_000 }, async (
   const t = Date.now();
   await page.evaluate(() => new Promise((f) => requestAnimationFrame(() => f(0))));
   assert.ok(Date.now() - t < 1000);
+  await p.context.close();
+  assert.deepEqual(p.trouble, []);
+});
+
+test("an expression that would take for ever stops nothing, and the server searches in its place", { timeout: 60_000 }, async () => {
+  const c = new Producer(server, "forever", "c");
+  await c.write("begin\n" + "a".repeat(3000) + "b\naaa\nthe end\n");
+  const p = await openPage(browser, server.page("forever", "id=c"));
+  const { page } = p;
+  await row(page, "the end");
+  await page.getByRole("button", { name: ".*", exact: true }).click();
+  await page.getByLabel("Search the log").fill("(a+)+$");
+  await page.locator(".hits", { hasText: "searching" }).waitFor();
+  // The log lives on while the expression runs, and the page answers.
+  await c.write("while it runs\n");
+  await row(page, "while it runs", 5000);
+  await page.locator(".hits", { hasText: "1 hit" }).waitFor();
+  await page.getByLabel("Search the log").press("Enter");
+  await page.locator(".row.current", { hasText: /^3?aaa$/ }).waitFor();
+  // Another search, and the same again in a view that no server knows.
+  await page.getByLabel("Search the log").fill("b$");
+  await page.locator(".hits", { hasText: "1 hit" }).waitFor();
+  await page.locator(".row mark", { hasText: "b" }).waitFor();
+  await page.getByLabel("Search the log").press("Escape");
+  await page.keyboard.press("3");
+  await row(page, "the end");
+  await page.getByRole("button", { name: ".*", exact: true }).click();
+  await page.getByLabel("Search the log").fill("(a+)+$");
+  await page.locator(".hits", { hasText: "takes too long" }).waitFor({ timeout: 10_000 });
+  await c.write("and after it\n");
+  await row(page, "and after it");
+  await c.end(0);
   await p.context.close();
   assert.deepEqual(p.trouble, []);
 });

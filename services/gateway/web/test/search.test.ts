@@ -3,11 +3,24 @@ import test from "node:test";
 import { Layout } from "../src/log/layout.ts";
 import { RunLog } from "../src/log/run.ts";
 import { Sparse } from "../src/log/sparse.ts";
-import { Search } from "../src/search/search.ts";
+import { Hits } from "../src/search/hits.ts";
+import { Search, Slow, type Seeker } from "../src/search/search.ts";
 import type { Query } from "../src/worker/messages.ts";
 
 const encoder = new TextEncoder();
 const q = (text: string, o: Partial<Query> = {}): Query => ({ text, matchCase: false, regexp: false, ...o });
+/** The seeker, without a worker of its own. */
+const seeker = (query: Query): Seeker => {
+  let hits = new Hits(query);
+  return {
+    take: async (p) => {
+      if (p.t === "rows") hits.take(p.bytes, p.first);
+      if (p.t === "again") hits = new Hits(query);
+      return { rows: hits.rows, hits: hits.hits, more: hits.more };
+    },
+  };
+};
+const unused: Seeker = { take: () => Promise.reject(new Error("nothing is to be searched here")) };
 const none = () => Promise.reject(new Error("nothing is to be fetched here"));
 
 function whole(text: string): Sparse {
@@ -36,7 +49,7 @@ const cases: { name: string; text: string; query: Query; rows: number[]; hits: n
 test("search", async (t) => {
   for (const c of cases)
     await t.test(c.name, async () => {
-      const found = await new Search(whole(c.text)).run(c.query);
+      const found = await new Search(whole(c.text)).run(c.query, c.query.text === "" ? unused : seeker(c.query));
       assert.equal(found.error, undefined);
       assert.deepEqual(found.rows, c.rows);
       assert.equal(found.hits, c.hits);
@@ -44,7 +57,7 @@ test("search", async (t) => {
 });
 
 test("a bad expression is said to be one", async () => {
-  const found = await new Search(whole("a\n")).run(q("(", { regexp: true }));
+  const found = await new Search(whole("a\n")).run(q("(", { regexp: true }), unused);
   assert.ok(found.error);
 });
 
@@ -54,9 +67,56 @@ test("what is not here is searched by the server", async () => {
   const log = new RunLog("c", "r");
   const sparse = new Sparse(log, none, () => undefined);
   sparse.total = 1000;
-  const found = await new Search(sparse, async () => ({ lines: [10, 10, 500], hits: 3, more: false })).run(q("x"));
+  const found = await new Search(sparse, async () => ({ lines: [10, 10, 500], hits: 3, more: false })).run(q("x"), unused);
   assert.deepEqual(found.rows, [10, 500]);
   assert.equal(found.hits, 3);
+});
+
+test("what takes too long is searched by the server, and is not tried again", async () => {
+  const slow: Seeker = { take: () => Promise.reject(new Slow()) };
+  const search = new Search(whole("a\nb\n"), async () => ({ lines: [1], hits: 1, more: false }));
+  assert.deepEqual(await search.run(q("(a+)+$", { regexp: true }), slow), { rows: [1], hits: 1, more: false, slow: true });
+  assert.deepEqual(await search.run(q("(a+)+$", { regexp: true }), unused), { rows: [1], hits: 1, more: false, slow: true });
+  const alone = await new Search(whole("a\nb\n")).run(q("(a+)+$", { regexp: true }), slow);
+  assert.equal(alone.error, "takes too long");
+});
+
+test("output that comes during a search is taken, and rows that get other numbers are searched anew", async () => {
+  const log = new RunLog("c", "r");
+  const line = "x".repeat(1000) + "\n";
+  log.layout.feed(encoder.encode(line.repeat(3000)), false, 1);
+  log.live = true;
+  log.version++;
+  const s = new Sparse(log, none, () => undefined);
+  const query = q("x{3}", { regexp: true });
+  const inner = seeker(query);
+  let pieces = 0;
+  let anew = 0;
+  const found = await new Search(s).run(query, {
+    take: (p) => {
+      if (p.t === "again") anew++;
+      if (p.t === "rows" && ++pieces === 2) {
+        log.layout.feed(encoder.encode(line), false, 1);
+        log.version++;
+        s.epoch++;
+      }
+      return inner.take(p);
+    },
+  });
+  assert.equal(anew, 1);
+  assert.equal(found.rows.length, 3001);
+  assert.deepEqual([found.rows[0], found.rows[3000]], [0, 3000]);
+});
+
+test("a later search ends an earlier one", async () => {
+  const search = new Search(whole("a\n".repeat(10)));
+  let go = () => {};
+  const held = new Promise<void>((f) => (go = f));
+  const first = search.run(q("a"), { take: async () => (await held, { rows: [1], hits: 1, more: false }) });
+  const second = await search.run(q("a"), seeker(q("a")));
+  go();
+  assert.equal(second.hits, 10);
+  assert.equal((await first).hits, 0);
 });
 
 test("a hundred megabytes are searched in one go", { timeout: 60_000 }, async () => {
@@ -71,7 +131,8 @@ test("a hundred megabytes are searched in one go", { timeout: 60_000 }, async ()
   l.version++;
   const s = new Sparse(l, none, () => undefined);
   const t = performance.now();
-  const found = await new Search(s).run(q("worker-7 .* 96 ms", { regexp: true }));
+  const query = q("worker-7 .* 96 ms", { regexp: true });
+  const found = await new Search(s).run(query, seeker(query));
   const took = performance.now() - t;
   assert.equal(found.rows.length, found.hits);
   assert.ok(found.hits > 600);

@@ -15,7 +15,7 @@ const BS = 0x08;
 /** A row longer than this is never drawn over: the screen begins below it. In bytes. */
 const longestScreenRow = 32 << 10;
 /** Bytes that a search looks at in one go. */
-const scanBytes = 1 << 20;
+const pieceBytes = 1 << 20;
 /** Rows, counted from the end, that may still change. */
 export const mutableRows = 64;
 
@@ -383,24 +383,15 @@ export class Layout {
     return r < t.count && t.at(r) < at ? Math.min(r + 1, Math.max(t.first, this.count - 1)) : r;
   }
 
-  /**
-   * Hands all final rows out as text of about a megabyte, a line feed behind each row, with the number of its first row.
-   * It ends where f says so, and returns the first row that was not looked at.
-   */
-  scan(f: (text: string, firstRow: number) => boolean): number {
+  /** A copy of the final rows from this one on, about a megabyte, a line feed behind each; undefined where there are none. */
+  piece(row: number): { bytes: Uint8Array; first: number; next: number } | undefined {
     const t = this.table;
-    const decoder = new TextDecoder();
-    let row = t.first;
+    const first = Math.max(row, t.first);
     const end = this.open() ? t.count - 1 : t.count;
-    while (row < end) {
-      const from = t.start(row);
-      let next = Math.min(end, t.search((i) => t.start(i), from + scanBytes) + 1);
-      if (next <= row) next = row + 1;
-      const to = next < t.count ? t.start(next) : this.pages.end;
-      if (!f(decoder.decode(this.pages.read(from, to)), row)) return next;
-      row = next;
-    }
-    return row;
+    if (first >= end) return undefined;
+    const from = t.start(first);
+    const next = Math.max(first + 1, Math.min(end, t.search((i) => t.start(i), from + pieceBytes) + 1));
+    return { bytes: this.pages.read(from, next < t.count ? t.start(next) : this.pages.end).slice(), first, next };
   }
 
   /** Lets go of the oldest pages until no more than `bytes` are held. Returns the number of rows that went. */

@@ -9,6 +9,13 @@ import { BROKEN, GAP, HOLE, NOTE, STDERR } from "./table.ts";
 export const clipAt = 4000;
 export const wholeAt = 1 << 20;
 
+/** Rows as bytes, a line feed behind each: from `first` up to `next`. */
+export interface Bytes {
+  bytes: Uint8Array;
+  first: number;
+  next: number;
+}
+
 export interface Source {
   readonly first: number;
   readonly count: number;
@@ -27,8 +34,8 @@ export interface Source {
   next?(row: number): number;
   /** Whether every row is here; true where it is not said. */
   readonly complete?: boolean;
-  /** Hands out the text of many rows at once, each followed by a line feed; returns the first row that it did not reach. */
-  scan?(f: (text: string, firstRow: number) => boolean): number;
+  /** A copy of the rows from this one on, about a megabyte, a line feed behind each; undefined where there are no final rows. */
+  piece?(row: number): Bytes | undefined;
 }
 
 /** The rows of another source that hold stderr, notes included. */

@@ -3,7 +3,7 @@
 
 import type { Layout, StoredRow } from "./layout.ts";
 import type { RunLog } from "./run.ts";
-import type { Source } from "./source.ts";
+import type { Bytes, Source } from "./source.ts";
 import { PLAIN } from "../screen/style.ts";
 import { GAP, HOLE } from "./table.ts";
 import { fetchWindow, Gone, windowLines, type Window } from "./window.ts";
@@ -218,11 +218,12 @@ export class Sparse implements Source {
     return Math.min(best, Math.max(0, this.count - 1));
   }
 
-  /** Looks at all rows that are here, in text of about a megabyte: fast, and only where everything is here. */
-  scan(f: (text: string, firstRow: number) => boolean): number {
+  piece(row: number): Bytes | undefined {
     this.update();
-    const p = this.parts.find((x) => x.layout === this.log.layout);
-    if (!p) return 0;
-    return p.row - p.offset + this.log.layout.scan((text, row) => f(text, row + p.row - p.offset));
+    const p = this.part(row);
+    if (!p || p.layout !== this.log.layout) return undefined;
+    const shift = p.row - p.offset;
+    const b = this.log.layout.piece(row - shift);
+    return b && { bytes: b.bytes, first: b.first + shift, next: b.next + shift };
   }
 }

@@ -2,6 +2,7 @@
 
 import { GAP, HOLE, NOTE, STDERR } from "../log/table.ts";
 import { BOLD, DIM, HIDDEN, INVERSE, ITALIC, STRIKE, UNDERLINE } from "../screen/style.ts";
+import type { Ranges } from "../search/owner.ts";
 import type { Row, RowSpan } from "../worker/messages.ts";
 import { bytesText } from "../words.ts";
 import { css, type Theme } from "./colour.ts";
@@ -12,8 +13,8 @@ export interface Look {
   theme: Theme;
   time: TimeStyle;
   startedAt: number;
-  /** Marks what was searched for. */
-  mark: RegExp | undefined;
+  /** Where in a row's text there is what was searched for. */
+  marks: ((text: string) => Ranges) | undefined;
   /** Colour number of a client in a merged log. */
   colourOf: (id: string) => number;
 }
@@ -69,7 +70,7 @@ export function renderRow(r: Row, look: Look): HTMLElement {
     gutter.append(tag);
   }
   for (const s of r.spans) text.append(renderSpan(s, look.theme));
-  if (look.mark) markText(text, look.mark);
+  if (look.marks) markText(text, look.marks(text.textContent ?? ""));
   el.append(text);
   if (r.clipped > 0) {
     const more = document.createElement("button");
@@ -110,15 +111,8 @@ function renderSpan([text, fg, bg, flags, href]: RowSpan, theme: Theme): Node {
   return el;
 }
 
-/** Puts a mark around what matches, over the borders of spans. */
-function markText(el: HTMLElement, re: RegExp): void {
-  const whole = el.textContent ?? "";
-  re.lastIndex = 0;
-  const ranges: [number, number][] = [];
-  for (let m = re.exec(whole); m && ranges.length < 500; m = re.exec(whole)) {
-    if (m[0] === "") re.lastIndex++;
-    else ranges.push([m.index, m.index + m[0].length]);
-  }
+/** Puts a mark around each range, over the borders of spans. */
+function markText(el: HTMLElement, ranges: Ranges): void {
   if (ranges.length === 0) return;
   const walker = document.createTreeWalker(el, NodeFilter.SHOW_TEXT);
   const nodes: [Text, number][] = [];

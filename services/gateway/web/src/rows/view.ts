@@ -3,6 +3,7 @@
 import type { LogHandle } from "../worker/bridge.ts";
 import type { Row, Status } from "../worker/messages.ts";
 import type { Theme } from "./colour.ts";
+import { Marks, type Marker } from "./marks.ts";
 import { renderRow } from "./render.ts";
 import { Scroll } from "./scroll.ts";
 import type { TimeStyle } from "./time.ts";
@@ -47,7 +48,7 @@ export class LogView {
   private time: TimeStyle = "off";
   private startedAt = 0;
   private lines = 0;
-  private mark: RegExp | undefined;
+  private readonly marked = new Marks((texts) => this.redraw(texts));
   private hits: number[] = [];
   private hit = -1;
   private range: [number, number] = [0, 0];
@@ -108,6 +109,7 @@ export class LogView {
     this.scroll.place = { row: 0, px: 0 };
     this.behind = 0;
     this.hits = [];
+    this.marked.set(undefined);
     this.setFollow(follow);
     this.draw();
   }
@@ -141,13 +143,20 @@ export class LogView {
     for (const { row, el } of this.shown.values()) this.markRange(row, el);
   }
 
-  setHits(mark: RegExp | undefined, hits: number[]): void {
-    this.mark = mark;
+  /** The rows with hits, and what finds them in a row. */
+  setHits(marker: Marker | undefined, hits: number[]): void {
+    if (marker?.key !== this.marked.key || hits.length === 0) this.hit = -1;
+    this.marked.set(marker);
     this.hits = hits;
-    this.hit = -1;
     this.look++;
     this.draw();
     this.drawMarks();
+  }
+
+  /** Marks have come for these texts. */
+  private redraw(texts: Set<string>): void {
+    for (const s of this.shown.values()) if (texts.has(s.el.querySelector(".text")?.textContent ?? "")) s.look = -1;
+    this.drawSoon();
   }
 
   /** Brings a hit into view and marks it as the current one. */
@@ -340,7 +349,7 @@ export class LogView {
         el = old.el;
         next.set(i, old);
       } else {
-        el = renderRow(row, { theme: this.theme, time: this.time, startedAt: this.startedAt, mark: this.mark, colourOf: this.colourOf });
+        el = renderRow(row, { theme: this.theme, time: this.time, startedAt: this.startedAt, marks: this.marked.of, colourOf: this.colourOf });
         this.markRange(row, el);
         if (i === this.hit) el.classList.add("current");
         if (old?.el === before) before = before?.nextSibling ?? null;
@@ -357,6 +366,7 @@ export class LogView {
       gone.remove();
     }
     this.shown = next;
+    this.marked.ask();
     this.position(from, to);
   }
 

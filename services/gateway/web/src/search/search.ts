@@ -1,122 +1,107 @@
-// Search over a whole log. What is here is searched here, a megabyte of text at a time; what is not, by the server.
+// Search over a whole log. What is here is handed to the seeker, a megabyte at a time; what is not is searched by the server,
+// and so is what the seeker takes too long for: the server's expressions take time in proportion to the text, whatever they are.
 
 import type { Source } from "../log/source.ts";
-import { control, plainText, stored } from "../screen/spans.ts";
-import type { Found, Query } from "../worker/messages.ts";
+import { plainText } from "../screen/spans.ts";
+import type { Found, Piece, Query, Sought } from "../worker/messages.ts";
+import { expression } from "./hits.ts";
 
-/** Rows that are listed; hits beyond them are counted. */
-export const foundRows = 200_000;
-/** Time between two pauses in which new output can be taken, in ms. */
-const slice = 40;
+/** A piece of about a megabyte is searched in a few ms. One that takes longer than this, in ms, may take for ever. */
+export const patience = 2000;
+/** Rows of logs that have no megabytes to hand out are put together up to so many, and so many characters. */
+const gatherRows = 5000;
+const gatherText = 256 << 10;
+/** Times that a search begins anew because rows got other numbers meanwhile. */
+const restarts = 3;
+/** Expressions that are remembered to be slow. */
+const keptSlow = 20;
 
-/** The expression for a query. It throws what RegExp throws. */
-export function expression(q: Query): RegExp {
-  if (q.regexp) return new RegExp(q.text, q.matchCase ? "gmu" : "gimu");
-  const source = q.text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
-  // Without the u flag V8 is a good deal faster, and for ASCII it is the same.
-  const ascii = /^[\x20-\x7e]*$/.test(q.text);
-  return new RegExp(source, (q.matchCase ? "g" : "gi") + (ascii ? "" : "u"));
+/** What looks for hits: takes rows, each followed by a line feed, and has counted them when the promise is kept. */
+export interface Seeker {
+  take(p: Piece): Promise<Sought>;
+}
+
+/** Says that an expression took too long. */
+export class Slow extends Error {}
+
+export interface RemoteFound {
+  /** From 0 on. */
+  lines: number[];
+  hits: number;
+  more: boolean;
 }
 
 export class Search {
   private current = 0;
+  private readonly slow = new Set<string>();
 
-  /** `remote` asks the server, which knows all lines; it answers lines, from 0 on. */
+  /** `remote` asks the server, which knows all lines. */
   constructor(
     private readonly source: Source,
-    private readonly remote?: (q: Query) => Promise<{ lines: number[]; hits: number; more: boolean }>,
+    private readonly remote?: (q: Query) => Promise<RemoteFound>,
   ) {}
 
-  /** Finds all rows that match. A later call ends an earlier one, which then answers with what it has. */
-  async run(q: Query): Promise<Found> {
+  /** Finds all rows that match. A later call ends an earlier one, which then answers with nothing. */
+  async run(q: Query, seeker: Seeker): Promise<Found> {
     const me = ++this.current;
-    const found: Found = { rows: [], hits: 0, more: false, upto: 0 };
-    if (q.text === "") return found;
-    let re: RegExp;
-    try {
-      re = expression(q);
-    } catch (e) {
-      return { ...found, error: e instanceof Error ? e.message : String(e) };
-    }
+    const nothing: Found = { rows: [], hits: 0, more: false, slow: false };
+    if (q.text === "") return nothing;
     const s = this.source;
-    if (this.remote && s.complete === false) {
-      const { lines, hits, more } = await this.remote(q);
-      return { rows: [...new Set(lines.map((l) => s.rowOfLine(l)))], hits, more, upto: s.count };
+    const key = JSON.stringify(q);
+    try {
+      expression(q);
+    } catch {
+      // The server's expressions know words that the browser's do not, such as [[:space:]] and (?i).
+      return this.remote ? this.ask(q, true) : { ...nothing, error: "not a regular expression" };
     }
-    const add = (row: number, n: number) => {
-      found.hits += n;
-      if (found.rows.length < foundRows) found.rows.push(row);
-      else found.more = true;
-    };
-    let row = s.first;
-    if (s.scan) {
-      // In one go: 100 MB take about a third of a second, and rows that come or go meanwhile would have to be told apart.
-      row = s.scan((text, first) => {
-        searchBlock(re, text, first, add);
-        return true;
-      });
+    if (s.complete === false && this.remote) return this.ask(q, false);
+    if (this.slow.has(key)) return this.tooSlow(q);
+    try {
+      for (let k = 0; ; k++) {
+        const { epoch } = s;
+        const end = s.count;
+        let again = false;
+        for (let row = s.first; row < end && !again; ) {
+          const piece = s.piece?.(row) ?? this.gather(row, end);
+          row = piece.next;
+          await seeker.take({ t: "rows", bytes: piece.bytes, first: piece.first });
+          if (me !== this.current) return nothing;
+          again = s.epoch !== epoch && k < restarts;
+        }
+        const found = await seeker.take({ t: again ? "again" : "end" });
+        if (!again) return { ...found, slow: false };
+      }
+    } catch (e) {
+      if (me !== this.current) return nothing;
+      if (!(e instanceof Slow)) throw e;
+      if (this.slow.size >= keptSlow) this.slow.clear();
+      this.slow.add(key);
+      return this.tooSlow(q);
     }
+  }
+
+  private tooSlow(q: Query): Promise<Found> {
+    if (this.remote) return this.ask(q, true);
+    return Promise.resolve({ rows: [], hits: 0, more: false, slow: true, error: "takes too long" });
+  }
+
+  private async ask(q: Query, slow: boolean): Promise<Found> {
+    const { lines, hits, more } = await this.remote!(q);
+    return { rows: [...new Set(lines.map((l) => this.source.rowOfLine(l)))], hits, more, slow };
+  }
+
+  /** Rows from this one on, as text. */
+  private gather(row: number, end: number): { bytes: Uint8Array; first: number; next: number } {
     const decoder = new TextDecoder();
-    let until = performance.now() + slice;
-    for (; row < s.count; row++) {
-      const r = s.get(row);
-      if (r && r.bytes.length > 0) {
-        const n = count(re, plainText(r.bytes, decoder));
-        if (n > 0) add(row, n);
-      }
-      if ((row & 255) === 0 && performance.now() > until) {
-        await new Promise((done) => setTimeout(done, 0));
-        if (me !== this.current) return found;
-        until = performance.now() + slice;
-      }
+    const parts: string[] = [];
+    let size = 0;
+    let next = row;
+    for (; next < end && next - row < gatherRows && size < gatherText; next++) {
+      const r = this.source.get(next);
+      const text = r ? plainText(r.bytes, decoder) : "";
+      parts.push(text, "\n");
+      size += text.length;
     }
-    found.upto = s.count;
-    return found;
+    return { bytes: new TextEncoder().encode(parts.join("")), first: row, next };
   }
-}
-
-/** Finds the rows that match in text of many rows, each followed by a line feed. */
-export function searchBlock(re: RegExp, raw: string, first: number, add: (row: number, hits: number) => void): void {
-  let text = raw;
-  if (text.includes("\x1b")) text = text.replace(stored, "");
-  if (control.test(text)) text = text.replace(control, "");
-  control.lastIndex = 0;
-  re.lastIndex = 0;
-  const hits: [number, number][] = [];
-  let row = first;
-  let end = text.indexOf("\n");
-  for (let m = re.exec(text); m; m = re.exec(text)) {
-    if (m[0] === "") {
-      re.lastIndex++;
-      continue;
-    }
-    if (m[0].includes("\n")) {
-      // An expression that matches line feeds is tried on each row alone.
-      const rows = text.split("\n");
-      for (let i = 0; i < rows.length - 1; i++) {
-        const n = count(re, rows[i]!);
-        if (n > 0) add(first + i, n);
-      }
-      return;
-    }
-    while (end >= 0 && end < m.index) {
-      row++;
-      end = text.indexOf("\n", end + 1);
-    }
-    const last = hits[hits.length - 1];
-    if (last && last[0] === row) last[1]++;
-    else hits.push([row, 1]);
-  }
-  for (const [r, n] of hits) add(r, n);
-}
-
-/** How often the expression matches. Empty matches do not count. */
-function count(re: RegExp, s: string): number {
-  re.lastIndex = 0;
-  let n = 0;
-  for (let m = re.exec(s); m; m = re.exec(s)) {
-    if (m[0] === "") re.lastIndex++;
-    else n++;
-  }
-  return n;
 }

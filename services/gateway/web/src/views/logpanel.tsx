@@ -1,11 +1,12 @@
 // A log with what belongs to it: how the run stands, the tools, the rows, the search.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { listRuns, type ApiRun } from "../api.ts";
 import { bytesText } from "../words.ts";
 import { LogView } from "../rows/view.ts";
 import { duration, moment, type TimeStyle } from "../rows/time.ts";
-import { expression } from "../search/search.ts";
+import type { Marker } from "../rows/marks.ts";
+import { expression } from "../search/hits.ts";
 import type { LogHandle } from "../worker/bridge.ts";
 import type { Query, Spec, Status } from "../worker/messages.ts";
 import { name } from "./clients.tsx";
@@ -17,6 +18,8 @@ import { typing, type TaskProps } from "./task.tsx";
 
 type Which = { kind: "run"; from: string; run: string } | { kind: "merged" };
 
+/** Time between two searches of a log that grows, in ms. */
+const searchAgain = 500;
 /** Time between two renderings of what stands around the rows, in ms. */
 const wordsEvery = 200;
 
@@ -113,9 +116,9 @@ export function LogPanel(p: LogPanelProps) {
   useEffect(() => view.current?.setLook({ wrap: settings.wrap, theme, time: settings.time }), [settings.wrap, settings.time, theme]);
   useEffect(() => view.current?.setRange(route.from, route.to), [route.from, route.to]);
 
-  // The search runs again as the log grows, but not with every line.
-  const grown = status ? Math.floor(status.count / 5000) + (status.live ? 1 : 0) : 0;
-  useEffect(() => {
+  // The search runs again as the log grows, but one after the other, and not with every line.
+  const again = useRef<() => void>(undefined);
+  useLayoutEffect(() => {
     const v = view.current!;
     if (query.text === "") {
       setFound({ rows: [], hits: 0, error: "", busy: false, at: -1 });
@@ -124,18 +127,36 @@ export function LogPanel(p: LogPanelProps) {
     }
     setFound((f) => ({ ...f, busy: true }));
     let current = true;
-    const timer = setTimeout(() => {
-      void handle.current?.find(query).then((f) => {
-        if (!current) return;
-        setFound((old) => ({ rows: f.rows, hits: f.hits, error: f.error ?? "", busy: false, at: old.at }));
-        v.setHits(f.error ? undefined : expression(query), f.rows);
-      });
-    }, 120);
+    let busy = false;
+    let due = false;
+    const search = async () => {
+      const h = handle.current;
+      if (!h) return;
+      busy = true;
+      const f = await h.find(query);
+      if (!current) return;
+      busy = false;
+      setFound((old) => ({ rows: f.rows, hits: f.hits, error: f.error ?? "", busy: false, at: old.at }));
+      v.setHits(f.error || f.slow ? undefined : marker(query, h), f.rows);
+      if (due) timer = window.setTimeout(search, searchAgain);
+      due = false;
+    };
+    let timer = window.setTimeout(search, 120);
+    again.current = () => {
+      if (busy) due = true;
+      else {
+        clearTimeout(timer);
+        timer = window.setTimeout(search, 120);
+      }
+    };
     return () => {
       current = false;
+      again.current = undefined;
       clearTimeout(timer);
     };
-  }, [query, stderr, grown]);
+  }, [query, stderr]);
+  const grown = status ? Math.floor(status.count / 5000) + (status.live ? 1 : 0) : 0;
+  useEffect(() => again.current?.(), [grown]);
 
   const step = (by: number) => {
     const { rows, at } = live.current.found;
@@ -155,7 +176,11 @@ export function LogPanel(p: LogPanelProps) {
     const r = live.current.route;
     const h = handle.current;
     if (!h || r.from === 0) return say("Choose lines first: click a line number, then Shift-click another.");
-    await navigator.clipboard.writeText(await h.text(r.from, r.to));
+    try {
+      await navigator.clipboard.writeText(await h.text(r.from, r.to));
+    } catch (e) {
+      return say(`Not copied. ${e instanceof Error ? e.message : String(e)}`);
+    }
     say(r.to > r.from ? `Lines ${r.from} to ${r.to} copied.` : `Line ${r.from} copied.`);
   };
   const nextError = async () => {
@@ -253,7 +278,7 @@ export function LogPanel(p: LogPanelProps) {
           <Toggle on={query.matchCase} label="Aa" hint="Upper and lower case differ" onClick={() => setQuery((q) => ({ ...q, matchCase: !q.matchCase }))} />
           <Toggle on={query.regexp} label=".*" hint="Regular expression" onClick={() => setQuery((q) => ({ ...q, regexp: !q.regexp }))} />
           <span class="hits" role="status" aria-live="polite">
-            {found.error !== "" ? "not a regular expression" : query.text === "" ? "" : found.busy && found.rows.length === 0 ? "searching…" : found.hits === 0 ? "no hit" : `${found.at >= 0 ? `${found.at + 1} of ` : ""}${found.hits.toLocaleString("en")} ${found.hits === 1 ? "hit" : "hits"}`}
+            {found.error !== "" ? found.error : query.text === "" ? "" : found.busy && found.rows.length === 0 ? "searching…" : found.hits === 0 ? "no hit" : `${found.at >= 0 ? `${found.at + 1} of ` : ""}${found.hits.toLocaleString("en")} ${found.hits === 1 ? "hit" : "hits"}`}
           </span>
           {found.rows.length > 0 && (
             <>
@@ -345,6 +370,12 @@ export function LogPanel(p: LogPanelProps) {
       </footer>
     </section>
   );
+}
+
+/** What marks the hits in the rows that are shown. */
+function marker(query: Query, h: LogHandle): Marker {
+  const key = JSON.stringify(query);
+  return query.regexp ? { key, ask: (texts) => h.marks(query, texts) } : { key, plain: expression(query) };
 }
 
 function RunHead(p: LogPanelProps & { run: ApiRun; now: number; status: Status | undefined }) {

@@ -1,10 +1,11 @@
 // The page's end of the worker.
 
+import { SeekerOwner, type Ranges } from "../search/owner.ts";
 import type { FromWorker, Found, Query, Row, Spec, Status, ToWorker } from "./messages.ts";
 
 declare const WORKER: string;
 
-type Event = Exclude<FromWorker, { t: "answer" | "status" }>;
+type Event = Exclude<FromWorker, { t: "answer" | "status" | "slow" }>;
 type Ask = Extract<ToWorker, { ask: number }>;
 type Question = Ask extends infer A ? (A extends Ask ? Omit<A, "ask"> : never) : never;
 
@@ -23,8 +24,9 @@ function takeWorker(): Worker {
 
 export class Bridge {
   private readonly worker = takeWorker();
-  private readonly waiting = new Map<number, (value: unknown) => void>();
+  private readonly waiting = new Map<number, { done: (value: unknown) => void; fail: (e: Error) => void }>();
   private readonly views = new Map<number, (s: Status) => void>();
+  private readonly seeker = new SeekerOwner();
   private asked = 0;
   private opened = 0;
 
@@ -32,10 +34,14 @@ export class Bridge {
     this.worker.onmessage = (e: MessageEvent<FromWorker>) => {
       const m = e.data;
       if (m.t === "answer") {
-        this.waiting.get(m.ask)?.(m.value);
+        const w = this.waiting.get(m.ask);
+        if (m.error !== undefined) w?.fail(new Error(m.error));
+        else w?.done(m.value);
         this.waiting.delete(m.ask);
       } else if (m.t === "status") {
         this.views.get(m.status.view)?.(m.status);
+      } else if (m.t === "slow") {
+        this.seeker.end();
       } else {
         on(m);
       }
@@ -46,11 +52,11 @@ export class Bridge {
     this.worker.postMessage(m);
   }
 
-  private ask<T>(q: Question): Promise<T> {
+  private ask<T>(q: Question, transfer: Transferable[] = []): Promise<T> {
     const ask = ++this.asked;
-    return new Promise((done) => {
-      this.waiting.set(ask, done as (v: unknown) => void);
-      this.worker.postMessage({ ...q, ask });
+    return new Promise((done, fail) => {
+      this.waiting.set(ask, { done: done as (v: unknown) => void, fail });
+      this.worker.postMessage({ ...q, ask }, transfer);
     });
   }
 
@@ -65,7 +71,13 @@ export class Bridge {
       rowOfLine: (line) => this.ask<number>({ t: "line", view, line }),
       rowOfTime: (at) => this.ask<number>({ t: "time", view, at }),
       nextStderr: (after) => this.ask<number>({ t: "stderr", view, after }),
-      find: (query) => this.ask<Found>({ t: "find", view, query }),
+      find: async (query) => {
+        const { port, over } = this.seeker.find(query);
+        const found = await this.ask<Found>({ t: "find", view, query, port }, [port]);
+        over();
+        return found;
+      },
+      marks: (query, texts) => this.seeker.marks(query, texts),
       follow: (rows) => this.tell({ t: "follow", view, rows }),
       close: () => {
         this.views.delete(view);
@@ -75,6 +87,7 @@ export class Bridge {
   }
 
   close(): void {
+    this.seeker.end();
     this.worker.terminate();
   }
 }
@@ -87,7 +100,10 @@ export interface LogHandle {
   rowOfLine(line: number): Promise<number>;
   rowOfTime(at: number): Promise<number>;
   nextStderr(after: number): Promise<number>;
+  /** Searches the whole log. An earlier search that is not over ends, and never answers. */
   find(query: Query): Promise<Found>;
+  /** Where a query matches in each of these texts; undefined where that cannot be told. */
+  marks(query: Query, texts: string[]): Promise<Ranges[] | undefined>;
   /** Asks for the last rows with every status; 0 for none. */
   follow(rows: number): void;
   close(): void;

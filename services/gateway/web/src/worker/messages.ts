@@ -39,7 +39,7 @@ export interface Status {
   loaded: number;
   live: boolean;
   startedAt: number;
-  /** The last rows, for a view that follows. */
+  /** The last rows, for a view that follows; the first ones, with the first status. */
   tail: Row[];
 }
 
@@ -55,9 +55,28 @@ export interface Found {
   hits: number;
   /** Rows beyond the limit are counted, not listed. */
   more: boolean;
+  /** The expression takes too long for the browser, or is none of its: it runs nowhere on the page. */
+  slow: boolean;
+  /** Why there is nothing, in a few words. */
   error?: string;
-  /** Set while the search has not been over all of the log. */
-  upto: number;
+}
+
+/** What the log's worker hands to the seeker: rows, that they come anew, that this was all. */
+export type Piece = { t: "rows"; bytes: Uint8Array; first: number } | { t: "again" } | { t: "end" };
+
+/** The seeker's answer to each piece. The rows are listed in the last one. */
+export interface Sought {
+  rows: number[];
+  hits: number;
+  more: boolean;
+}
+
+export type ToSeeker = { t: "find"; query: Query; port: MessagePort } | { t: "mark"; ask: number; query: Query; texts: string[] };
+
+export interface FromSeeker {
+  ask: number;
+  /** For each text where it matches. */
+  ranges: [number, number][][];
 }
 
 export type ToWorker =
@@ -73,7 +92,7 @@ export type ToWorker =
   | { t: "line"; ask: number; view: number; line: number }
   | { t: "time"; ask: number; view: number; at: number }
   | { t: "stderr"; ask: number; view: number; after: number }
-  | { t: "find"; ask: number; view: number; query: Query };
+  | { t: "find"; ask: number; view: number; query: Query; port: MessagePort };
 
 export type FromWorker =
   | { t: "online" }
@@ -85,4 +104,7 @@ export type FromWorker =
   | { t: "deleted"; from: string; run: string }
   | { t: "runs"; runs: RunInfo[]; last: { [run: string]: string } }
   | { t: "status"; status: Status }
-  | { t: "answer"; ask: number; value: unknown };
+  /** The seeker takes too long and is to be ended. */
+  | { t: "slow" }
+  /** With `error`, in a few words, where there is no value. */
+  | { t: "answer"; ask: number; value: unknown; error?: string };

@@ -7,8 +7,9 @@ import { show, StderrSource, textOfLines, type Source } from "../log/source.ts";
 import { Sparse } from "../log/sparse.ts";
 import { STDERR } from "../log/table.ts";
 import { eachLine } from "../log/window.ts";
-import { Search } from "../search/search.ts";
-import type { FromWorker, Query, Row, Spec, ToWorker } from "./messages.ts";
+import { SeekerLine } from "../search/line.ts";
+import { Search, type RemoteFound } from "../search/search.ts";
+import type { Found, FromWorker, Query, Row, Spec, ToWorker } from "./messages.ts";
 import { plainText } from "../screen/spans.ts";
 
 /** Memory for all logs together, in bytes; then the oldest output of the largest log nobody looks at is let go first. */
@@ -33,6 +34,8 @@ const changed = new Set<RunLog>();
 const merged = new Merged(() => [...logs.values()].filter((l) => connection?.has(l.info.from)));
 const totals = new Map<string, number>();
 let connection: Connection | undefined;
+/** The search under way: there is one seeker. */
+let seeking: SeekerLine | undefined;
 let access = { url: "", token: "", task: "" };
 let scheduled = false;
 let flushed = 0;
@@ -188,13 +191,13 @@ function readLog(l: RunLog, query: string, what = "log"): Promise<Response> {
   return fetch(`${access.url}/api/v1/runs/${encodeURIComponent(l.info.run)}/${what}?${q}&${query}`, { headers: { Authorization: `Bearer ${access.token}` }, cache: "no-store" });
 }
 
-async function searchRemotely(l: RunLog, q: Query): Promise<{ lines: number[]; hits: number; more: boolean }> {
+async function searchRemotely(l: RunLog, q: Query): Promise<RemoteFound> {
   const p = new URLSearchParams({ q: q.text, limit: "10000" });
   if (q.regexp) p.set("regex", "1");
   if (q.matchCase) p.set("case", "1");
   const r = await readLog(l, p.toString(), "search");
-  const out = { lines: [] as number[], hits: 0, more: false };
-  if (!r.ok) throw new Error(r.status === 400 ? "The server does not understand this expression." : `The search failed: ${r.status}.`);
+  const out: RemoteFound = { lines: [], hits: 0, more: false };
+  if (!r.ok) throw new Error(r.status === 400 ? "not a regular expression" : r.status === 503 || r.status === 429 ? "the server is busy, try again" : `the search failed (${r.status})`);
   await eachLine(r, (line) => {
     const m = JSON.parse(line) as { line?: number; matches?: unknown[]; done?: boolean; more?: boolean };
     if (m.done) out.more = m.more === true;
@@ -222,12 +225,18 @@ async function answer(m: Extract<ToWorker, { ask: number }>): Promise<unknown> {
       return v.source.rowOfTime(m.at);
     case "stderr":
       return firstStderr(v.source, m.after);
-    case "find":
+    case "find": {
+      seeking?.close();
+      const line = new SeekerLine(m.port, () => post({ t: "slow" }));
+      seeking = line;
       try {
-        return await v.search.run(m.query);
+        return await v.search.run(m.query, line);
       } catch (e) {
-        return { rows: [], hits: 0, more: false, upto: 0, error: e instanceof Error ? e.message : String(e) };
+        return { rows: [], hits: 0, more: false, slow: false, error: e instanceof Error ? e.message : String(e) } satisfies Found;
+      } finally {
+        line.close();
       }
+    }
   }
 }
 
@@ -274,6 +283,9 @@ self.onmessage = (e: MessageEvent<ToWorker>) => {
       return status(m.view);
     }
     default:
-      void answer(m).then((value) => post({ t: "answer", ask: m.ask, value }));
+      void answer(m).then(
+        (value) => post({ t: "answer", ask: m.ask, value }),
+        (e: unknown) => post({ t: "answer", ask: m.ask, value: undefined, error: e instanceof Error ? e.message : String(e) }),
+      );
   }
 };
