@@ -41,7 +41,7 @@ const page = await build({
 const html = await readFile(path.join(src, "index.html"), "utf8");
 await writeFile(
   path.join(dist, "index.html"),
-  html.replace("{{css}}", `/assets/${name(page, ".css")}`).replace("{{js}}", `/assets/${name(page, ".js")}`),
+  html.replace("{{css}}", `/assets/${name(page, ".css")}`).replace("{{worker}}", `/assets/${name(worker, ".js")}`).replace("{{js}}", `/assets/${name(page, ".js")}`),
 );
 
 // Compressed once here, so that the gateway need not do it for everybody.

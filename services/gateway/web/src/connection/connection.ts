@@ -31,6 +31,8 @@ export class Connection {
   /** By client, then by run. */
   private readonly cursors = new Map<string, Map<string, string>>();
   private ready = false;
+  /** The client that was attached in the greeting. */
+  private greeted: string | null = null;
   private over = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -85,8 +87,10 @@ export class Connection {
   }
 
   private hello(): void {
-    // `from` may not be empty; a null is taken out by the server.
-    this.socket.emit("authenticate", { type: "browser_token", token: this.token, v: 2, watch: { task: this.task, from: [null], batch: true } });
+    // What is wanted already goes along, which saves a round trip. `from` may not be empty; a null is taken out by the server.
+    const [id, history] = [...this.attached][0] ?? [null, "all"];
+    this.greeted = this.cursors.size === 0 ? id : null;
+    this.socket.emit("authenticate", { type: "browser_token", token: this.token, v: 2, watch: { task: this.task, from: [this.greeted], history, batch: true } });
   }
 
   private authenticated(m: { error?: string; code?: string; retryMs?: number }): void {
@@ -97,7 +101,10 @@ export class Connection {
     }
     this.ready = true;
     this.to.online();
-    this.sendAttach([...this.attached.keys()]);
+    const { greeted } = this;
+    this.sendAttach([...this.attached.keys()].filter((id) => id !== greeted));
+    // It was detached before the answer came.
+    if (greeted !== null && !this.attached.has(greeted)) this.socket.emit("detach", { from: [greeted] });
   }
 
   /** Attaches, by what history each wants, behind the places that are known. */

@@ -14,6 +14,9 @@ const keptWindows = 24;
 const atOnce = 2;
 /** A window that could not be fetched is asked for again no sooner than this, in ms. */
 const retry = 1500;
+/** Lines this near to what has come, while the history comes, are fetched only if they are not here after so many ms. */
+const soonLines = 20_000;
+const soon = 250;
 
 interface Part {
   /** The part's first row, and how many it has. */
@@ -161,7 +164,18 @@ export class Sparse implements Source {
     if ((after !== undefined && after > Date.now()) || [...this.fetching.values()].filter((t) => t === Infinity).length >= atOnce) return;
     this.fetching.set(n, Infinity);
     const begin = Math.max(n * windowLines, line, this.goneBefore);
-    const lines = Math.min((n + 1) * windowLines, end) - begin;
+    const stop = Math.min((n + 1) * windowLines, end);
+    // While the history comes, what is near its end is about to come by itself.
+    const { layout, live } = this.log;
+    if (live || begin - layout.lines > soonLines) return this.load(n, begin, stop - begin);
+    setTimeout(() => {
+      this.update();
+      if (this.parts.some((p) => !p.layout && p.line < stop && p.line + p.rows > begin)) this.load(n, begin, stop - begin);
+      else this.fetching.delete(n);
+    }, soon);
+  }
+
+  private load(n: number, begin: number, lines: number): void {
     fetchWindow(this.get_, begin, lines)
       .then(
         (w) => {

@@ -53,7 +53,8 @@ export function LogPanel(p: LogPanelProps) {
   const now = useNow(!!run && !ended);
   const merged = p.spec.kind === "merged";
 
-  useEffect(() => {
+  // Layout effects, as effects wait for the next paint, and the first rows need not.
+  useLayoutEffect(() => {
     const v = new LogView(
       host.current!,
       {
@@ -81,7 +82,7 @@ export function LogPanel(p: LogPanelProps) {
     return () => v.destroy();
   }, []);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const v = view.current!;
     let first = true;
     let latest: Status | undefined;
@@ -113,8 +114,8 @@ export function LogPanel(p: LogPanelProps) {
     };
   }, [stderr]);
 
-  useEffect(() => view.current?.setLook({ wrap: settings.wrap, theme, time: settings.time }), [settings.wrap, settings.time, theme]);
-  useEffect(() => view.current?.setRange(route.from, route.to), [route.from, route.to]);
+  useLayoutEffect(() => view.current?.setLook({ wrap: settings.wrap, theme, time: settings.time }), [settings.wrap, settings.time, theme]);
+  useLayoutEffect(() => view.current?.setRange(route.from, route.to), [route.from, route.to]);
 
   // The search runs again as the log grows, but one after the other, and not with every line.
   const again = useRef<() => void>(undefined);

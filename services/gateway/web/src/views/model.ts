@@ -62,11 +62,12 @@ export class TaskModel {
         c.runs = c.runs.filter((r) => r.run !== e.run);
         if (c.runs.length === 0 && !c.in) this.clients.delete(e.from);
       } else if (e.t === "runs") this.takeRuns(e.runs, e.last);
-      if (e.t === "online") this.loadSoon(0);
+      // What was missed meanwhile; at first the list is under way already.
+      if (e.t === "online" && (this.loaded || this.error !== "")) this.loadSoon(this.loaded ? soon : 0);
       this.changed();
     });
     this.bridge.tell({ t: "connect", url: location.origin, token, task });
-    this.loadSoon(0);
+    void this.load();
   }
 
   /** Hears of changes, together where they come fast. */
@@ -111,14 +112,14 @@ export class TaskModel {
 
   private changed(): void {
     if (this.frame || this.closed) return;
-    this.frame = window.setTimeout(
-      () => {
-        this.frame = 0;
-        this.told = performance.now();
-        for (const f of this.listeners) f();
-      },
-      Math.max(0, this.told + pause - performance.now()),
-    );
+    this.frame = window.setTimeout(() => this.tell(), Math.max(0, this.told + pause - performance.now()));
+  }
+
+  private tell(): void {
+    clearTimeout(this.frame);
+    this.frame = 0;
+    this.told = performance.now();
+    if (!this.closed) for (const f of this.listeners) f();
   }
 
   private takeRuns(runs: RunInfo[], last: { [run: string]: string }): void {
@@ -158,7 +159,10 @@ export class TaskModel {
       const runs = await listClients(this.api, this.task);
       for (const r of runs) this.merge(r.run, r.in);
       this.error = "";
+      const first = !this.loaded;
       this.loaded = true;
+      // What is to be attached is known now, and everything waits for that.
+      if (first) this.tell();
     } catch (e) {
       this.error = e instanceof Error ? e.message : String(e);
     }

@@ -5,7 +5,7 @@ import { Merged } from "../log/merged.ts";
 import { RunLog } from "../log/run.ts";
 import { show, StderrSource, textOfLines, type Source } from "../log/source.ts";
 import { Sparse } from "../log/sparse.ts";
-import { STDERR } from "../log/table.ts";
+import { HOLE, STDERR } from "../log/table.ts";
 import { eachLine } from "../log/window.ts";
 import { SeekerLine } from "../search/line.ts";
 import { Search, type RemoteFound } from "../search/search.ts";
@@ -17,6 +17,9 @@ const budget = 192 << 20;
 /** Time between two looks at what changed, in ms: what came in between is shown together. */
 const tick = 50;
 
+/** Rows that go with the first status, so that nobody has to ask for them. */
+const firstRows = 100;
+
 interface View {
   id: number;
   spec: Spec;
@@ -24,6 +27,8 @@ interface View {
   source: Source;
   log: RunLog | undefined;
   follow: number;
+  /** Rows of the log have been shown. */
+  begun: boolean;
   shown: string;
   search: Search;
 }
@@ -37,7 +42,7 @@ let connection: Connection | undefined;
 /** The search under way: there is one seeker. */
 let seeking: SeekerLine | undefined;
 let access = { url: "", token: "", task: "" };
-let scheduled = false;
+let scheduled = 0;
 let flushed = 0;
 
 const post = (m: FromWorker) => self.postMessage(m);
@@ -50,18 +55,20 @@ function log(from: string, run: string): RunLog {
 
 function touched(l: RunLog): void {
   changed.add(l);
+  // What somebody waits for is shown at once; the rest of a flood would come before any timer.
+  for (const v of views.values()) if (v.log === l && !v.begun && l.layout.count > 0) return flush();
   schedule();
 }
 
 function schedule(): void {
   if (scheduled) return;
-  scheduled = true;
   // After a quiet time at once: one line is shown as it comes, a flood twenty times a second.
-  setTimeout(flush, Math.max(0, flushed + tick - performance.now()));
+  scheduled = self.setTimeout(flush, Math.max(0, flushed + tick - performance.now()));
 }
 
 function flush(): void {
-  scheduled = false;
+  clearTimeout(scheduled);
+  scheduled = 0;
   flushed = performance.now();
   trim();
   if (changed.size > 0) {
@@ -98,6 +105,8 @@ function status(id: number): void {
   v.shown = key;
   let tail: Row[] = [];
   if (v.follow > 0) tail = show(source, count - v.follow, count);
+  else if (!v.begun && l && l.layout.count > 0) tail = show(source, source.first, source.first + firstRows).filter((r) => !(r.flags & HOLE));
+  if (l && l.layout.count > 0) v.begun = true;
   post({
     t: "status",
     status: {
@@ -182,7 +191,7 @@ function open(id: number, spec: Spec): void {
   let source: Source = sparse ?? merged;
   if (spec.stderr) source = new StderrSource(source);
   const search = new Search(source, l && !spec.stderr ? (q) => searchRemotely(l, q) : undefined);
-  views.set(id, { id, spec, sparse, source, log: l, follow: 0, shown: "", search });
+  views.set(id, { id, spec, sparse, source, log: l, follow: 0, begun: false, shown: "", search });
   status(id);
 }
 
