@@ -11,8 +11,10 @@
 // heartbeat timer keeps the peer patient.
 //
 // What goes out is a [Message], encoded once whatever the number of receivers, with its WebSocket frame header in front. It is put into the
-// connection's bounded queue. A goroutine that empties the queue exists only while there is something in it, and writes all that has piled
-// up in one system call. So an idle WebSocket connection costs one goroutine, a small read buffer and no write buffer.
+// connection's bounded queue. A few goroutines, one for each processor at most and none while there is nothing to do, give every connection that has something
+// queued its turn: one system call for all that has piled up, which never waits. Where the kernel has no more room, a goroutine of the connection's own takes
+// over until the queue is empty; it is the only one that a stalled peer holds up. So an idle WebSocket connection costs one goroutine, a small read buffer and
+// no write buffer.
 //
 // # Why gorilla/websocket
 //

@@ -21,6 +21,20 @@ func (o *outbox) add(m *Message) {
 	o.queued++
 }
 
+// take takes what is to be written next off the queue, no more than limit bytes; nothing, if the next message alone is larger.
+func (o *outbox) take(limit int) []*Message {
+	n, size := 0, 0
+	for n < len(o.queue) && size+len(o.queue[n].frame) <= limit {
+		size += len(o.queue[n].frame)
+		n++
+	}
+	batch := o.queue[:n:n]
+	if o.queue = o.queue[n:]; len(o.queue) == 0 {
+		o.queue = nil
+	}
+	return batch
+}
+
 // done counts messages as handed to the transport.
 func (o *outbox) done(ms []*Message) {
 	for _, m := range ms {

@@ -149,18 +149,59 @@ func (c *Conn) kick() {
 	// An answer still being written by polling comes first.
 	if !c.out.writing && !c.answering {
 		c.out.writing = true
-		go c.write()
+		if c.sock.direct != nil {
+			c.srv.writers.add(c)
+		} else {
+			go c.write(nil, 0)
+		}
 	}
 }
 
-// write empties the queue into the WebSocket, and ends when there is no more.
-func (c *Conn) write() {
-	var batch []*Message
+// turn makes one system call for the connection, which writes what is queued as far as the kernel takes it without waiting. What it does not take is
+// left to a goroutine of the connection's own. It says whether another turn is wanted.
+func (c *Conn) turn() (again bool) {
 	c.mu.Lock()
-	for len(c.out.queue) > 0 && !c.closed {
-		batch, c.out.queue = c.out.queue, batch[:0]
+	batch := c.out.take(joinSize)
+	if len(batch) == 0 || c.closed {
 		c.mu.Unlock()
-		writes, bytes, err := c.sock.write(batch)
+		go c.write(batch, 0) // much at a time, or the end
+		return false
+	}
+	c.mu.Unlock()
+	n, whole, err := c.sock.writeNow(batch)
+	switch {
+	case err != nil:
+		go c.writeFailed(err)
+		return false
+	case !whole:
+		c.srv.metrics.written(0, n, 1)
+		go c.write(batch, n)
+		return false
+	}
+	c.srv.metrics.written(len(batch), n, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.done(batch)
+	if !c.closed && len(c.out.queue) > 0 {
+		return true
+	}
+	if !c.closed && c.leaving {
+		go c.write(nil, 0)
+		return false
+	}
+	c.out.writing = false
+	return false
+}
+
+// write empties the queue into the WebSocket, and ends when there is no more. Before it, it writes batch, of which skip bytes have been written.
+func (c *Conn) write(batch []*Message, skip int) {
+	c.mu.Lock()
+	for skip > 0 || !c.closed && (len(batch) > 0 || len(c.out.queue) > 0) { // half a frame is finished even at the end
+		if len(batch) == 0 {
+			batch, c.out.queue = c.out.queue, batch
+		}
+		c.mu.Unlock()
+		writes, bytes, err := c.sock.write(batch, skip)
 		if err != nil {
 			c.writeFailed(err)
 			return
@@ -169,11 +210,13 @@ func (c *Conn) write() {
 		c.mu.Lock()
 		c.out.done(batch)
 		clear(batch)
+		batch, skip = batch[:0], 0
 	}
 	c.out.writing = false
 	if len(c.out.queue) == 0 {
 		c.out.queue = nil
 	}
+	c.out.wakeAll()
 	gone := c.leaving && !c.closed
 	c.mu.Unlock()
 	if gone {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type Server struct {
 	joiners   sync.Pool // of *joiner
 	deflaters sync.Pool // of *flate.Writer
 
+	writers writers
+
 	live sync.WaitGroup // connections not yet finished
 
 	mu    sync.RWMutex // guards what follows
@@ -49,7 +52,8 @@ func NewServer(cfg Config, accept func(*Conn)) (*Server, error) {
 		cfg: cfg, accept: accept, log: cfg.Log, metrics: &cfg.Metrics, start: time.Now().Add(-time.Second), // now is never 0
 		limits: newLimiter(cfg.HandshakeRate, cfg.HandshakeBurst),
 		ping:   newText("2"), pong: newText("3"), noop: newText("6"), hangup: newText("1"), welcome: newText("40"), goodbye: newText("41"),
-		conns: make(map[string]*Conn),
+		writers: writers{most: runtime.GOMAXPROCS(0)},
+		conns:   make(map[string]*Conn),
 	}
 	s.peers = newPeers(s)
 	s.upgrader = websocket.Upgrader{

@@ -16,6 +16,7 @@ type socket struct {
 	srv      *Server
 	ws       *websocket.Conn
 	nc       net.Conn
+	direct   *tryWriter // nil where it cannot be had, or frames are to be compressed first
 	compress bool
 	armed    time.Duration // when the write deadline was last set
 }
@@ -59,10 +60,28 @@ func (j *joiner) reset() {
 	j.copied, j.from, j.parts, j.size = j.copied[:0], 0, j.parts[:0], 0
 }
 
-// write writes the frames of ms with as few system calls as there is data for.
-func (s *socket) write(ms []*Message) (writes, bytes int, err error) {
+// writeNow writes what the kernel takes of ms without waiting, by one system call. It gives the number of bytes, and whether that was all. ms are
+// no more than joinSize bytes.
+func (s *socket) writeNow(ms []*Message) (n int, whole bool, err error) {
+	s.arm()
 	if len(ms) == 1 {
-		return s.writeLarge(s.form(ms[0]))
+		n, err = s.direct.write(ms[0].frame)
+		return n, n == len(ms[0].frame), err
+	}
+	j := s.srv.borrowJoiner()
+	defer s.srv.giveBackJoiner(j)
+	defer j.reset()
+	for _, m := range ms {
+		j.copied = append(j.copied, m.frame...)
+	}
+	n, err = s.direct.write(j.copied)
+	return n, n == len(j.copied), err
+}
+
+// write writes the frames of ms, but for the first skip bytes, with as few system calls as there is data for.
+func (s *socket) write(ms []*Message, skip int) (writes, bytes int, err error) {
+	if len(ms) == 1 {
+		return s.writeLarge(s.form(ms[0])[skip:])
 	}
 	j := s.srv.borrowJoiner()
 	defer s.srv.giveBackJoiner(j)
@@ -72,6 +91,11 @@ func (s *socket) write(ms []*Message) (writes, bytes int, err error) {
 	}
 	for _, m := range ms {
 		f := s.form(m)
+		if skip >= len(f) {
+			skip -= len(f)
+			continue
+		}
+		f, skip = f[skip:], 0
 		if j.size+len(f) > joinSize && !count(s.flush(j)) {
 			return writes, bytes, err
 		}

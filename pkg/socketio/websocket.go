@@ -20,6 +20,9 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error
 	}
 	k := &socket{srv: s, ws: ws, nc: ws.NetConn()}
 	k.compress = s.cfg.Compress && strings.Contains(r.Header.Get("Sec-WebSocket-Extensions"), "permessage-deflate")
+	if !k.compress {
+		k.direct = newTryWriter(k.nc)
+	}
 	ws.SetCloseHandler(func(int, string) error { return nil }) // the library must not write
 	return k, nil
 }
@@ -165,7 +168,7 @@ func (c *Conn) changeOver(k *socket) error {
 	if err := expect(k, "2probe"); err != nil {
 		return err
 	}
-	if _, _, err := k.write([]*Message{newText("3probe")}); err != nil {
+	if _, _, err := k.write([]*Message{newText("3probe")}, 0); err != nil {
 		return err
 	}
 	c.mu.Lock()
