@@ -176,6 +176,7 @@ func FuzzConversation(f *testing.F) {
 		{"t40", `t42["a"]`, "t41"},
 		{"t40", `t451-["a",{"_placeholder":true,"num":0}]`, "b\x01\x02"},
 		{"t40", `t452-["a"]`, "b1", "t2", "b2"},
+		{"t40", `t451-["a",{"_placeholder":true,"num":0}]`, "tb4AQID"}, {"t40", `t451-["a",{"_placeholder":true,"num":0}]`, "tbAQID"}, {"tb"}, {"tb4****"},
 		{"t40", "b1"}, {"t2"}, {"t3"}, {"t1"}, {"t5"}, {"t"}, {"t40/x,"}, {`t42["a"]`}, {"t40", `t430["x"]`}, {"t40", "t43"}, {"t40", `t461-0["a"]`, "b"}, {"t40", "t44"},
 	}
 	for _, s := range seeds {
@@ -206,7 +207,12 @@ func FuzzConversation(f *testing.F) {
 				continue
 			}
 			c.recv.Lock()
-			err := c.receive(frame[0] == 't', frame[1:])
+			var err error
+			if frame[0] == 't' {
+				err = decodePacket(bytes.Clone(frame[1:]), old, c.receive)
+			} else {
+				err = c.receive(false, frame[1:])
+			}
 			c.recv.Unlock()
 			if err != nil {
 				c.fail(err)

@@ -192,18 +192,25 @@ func TestHarmless(t *testing.T) {
 		{"unasked acknowledgement", 4, `4377["a"]`, ""},
 		{"placeholder out of range", 4, `42["a",{"_placeholder":true,"num":-9}]`, ""},
 		{"noop", 3, "6", ""},
+		{"attachment as base64", 4, `451-1["a",{"_placeholder":true,"num":0}]` + "\n" + `bAQID`, `431["heard"]`},
+		{"attachment as base64, EIO3", 3, `451-1["a",{"_placeholder":true,"num":0}]` + "\n" + `b4AQID`, `431["heard"]`},
 		{"acknowledgement number beyond any", 4, `42999999999999["a"]`, `43999999999999["heard"]`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, url := serve(t, Config{}, func(c *Conn) {
 				c.OnEvent(func(e *Event) {
+					if len(e.Bins) > 0 && string(e.Bins[0]) != "\x01\x02\x03" {
+						t.Errorf("attachment %q", e.Bins)
+					}
 					if e.WantsAck() {
 						_ = e.Ack("heard")
 					}
 				})
 			})
 			r := openRaw(t, url, tc.eio)
-			r.send(tc.send)
+			for text := range strings.SplitSeq(tc.send, "\n") {
+				r.send(text)
+			}
 			if tc.answer != "" {
 				if got := r.expect(tc.answer[:1]); got != tc.answer {
 					t.Errorf("answer = %q, want %q", got, tc.answer)
@@ -244,6 +251,65 @@ func TestPollingLimits(t *testing.T) {
 			}
 			if got := <-reasons; got != tc.reason {
 				t.Errorf("reason = %q, want %q", got, tc.reason)
+			}
+		})
+	}
+}
+
+// TestLargeOldAnswers: large answers to browsers of Engine.IO 3 have the binary form, all others that of text.
+func TestLargeOldAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		eio, size   int
+		b64         string
+		contentType string
+	}{
+		{"small", 3, 1000, "", "text/plain; charset=UTF-8"},
+		{"large", 3, 200_000, "", "application/octet-stream"},
+		{"large, text wanted", 3, 200_000, "&b64=1", "text/plain; charset=UTF-8"},
+		{"large, Engine.IO 4", 4, 200_000, "", "text/plain; charset=UTF-8"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			conns := make(chan *Conn, 1)
+			_, base := serve(t, Config{}, func(c *Conn) { conns <- c })
+			u := pollingSession(t, base, tc.eio)
+			c := <-conns
+			ms := []*Message{NewRawMessage("data", []byte(`"ü`+strings.Repeat("x", tc.size)+`"`)), NewRawMessage("data", []byte(`"next"`))}
+			if _, err := c.SendAll(t.Context(), ms[:1]); err != nil {
+				t.Fatal(err)
+			}
+			if tc.size < 100_000 { // else it is alone in the buffer
+				if err := c.Send(t.Context(), ms[1]); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				ms = ms[:1]
+			}
+			status, body, header := request(t, "GET", u+tc.b64, "")
+			if got := header.Get("Content-Type"); status != 200 || got != tc.contentType {
+				t.Fatalf("answer = %d, %s, want %s", status, got, tc.contentType)
+			}
+			var got []collected
+			var err error
+			switch {
+			case tc.contentType == "application/octet-stream":
+				err = decodeBinaryPayload3([]byte(body), 10, collect(&got))
+			case tc.eio == 3:
+				_, err = decodePayload3([]byte(body), true, 10, collect(&got))
+			default:
+				err = decodePayload4([]byte(body), 10, collect(&got))
+			}
+			if err != nil || len(got) != len(ms) {
+				t.Fatalf("%d packets, %v, want %d", len(got), err, len(ms))
+			}
+			for i, p := range got {
+				want := string(ms[i].payload())
+				if tc.eio == 3 {
+					want = string(escapeASCII(ms[i].payload()))
+				}
+				if !p.Text || p.Data != want {
+					t.Errorf("packet %d: %.40q, %d bytes, want %.40q, %d bytes", i, p.Data, len(p.Data), want, len(want))
+				}
 			}
 		})
 	}

@@ -31,7 +31,7 @@ func decodePayload4(body []byte, maxPackets int, fn payloadFunc) error {
 	}
 }
 
-// decodePacket hands on one packet of a text body. With typed, base64 has the packet type in front (Engine.IO 3).
+// decodePacket hands on one packet of a text body, or a text frame. With typed, base64 has the packet type in front (Engine.IO 3).
 func decodePacket(one []byte, typed bool, fn payloadFunc) error {
 	if len(one) == 0 {
 		return fmt.Errorf("%w: empty packet", errMalformed)

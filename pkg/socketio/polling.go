@@ -17,6 +17,9 @@ const (
 	releaseAfter = 50 * time.Millisecond
 	// answerSize is how much a polling answer carries, one larger message excepted.
 	answerSize = 256 << 10
+	// rawAnswer is from what size answers to browsers of Engine.IO 3 are made as for binary packets: generation 1 hands the bytes of a text answer to
+	// String.fromCharCode as so many arguments, which browsers refuse from about 120,000 on, and then never answers.
+	rawAnswer = 64 << 10
 )
 
 // poll answers a polling GET when there is something to send.
@@ -37,7 +40,7 @@ func (c *Conn) poll(w http.ResponseWriter, r *http.Request) {
 	batch, err := c.waitForWork(r.Context())
 	c.mu.Unlock()
 	if err == nil {
-		err = c.answer(w, batch)
+		err = c.answer(w, batch, !r.URL.Query().Has("b64"))
 	}
 	c.mu.Lock()
 	c.answering = false
@@ -136,8 +139,8 @@ func (c *Conn) wakePoll() {
 	}
 }
 
-// answer writes a polling answer: the batch, or a packet that says nothing, or that the session is over.
-func (c *Conn) answer(w http.ResponseWriter, batch []*Message) error {
+// answer writes a polling answer: the batch, or a packet that says nothing, or that the session is over. binary says that the client can read binary answers.
+func (c *Conn) answer(w http.ResponseWriter, batch []*Message, binary bool) error {
 	if len(batch) == 0 {
 		batch = []*Message{c.srv.noop}
 		if c.isClosed() {
@@ -149,8 +152,15 @@ func (c *Conn) answer(w http.ResponseWriter, batch []*Message) error {
 		size += len(m.frame) + 8
 	}
 	body := bytes.NewBuffer(make([]byte, 0, size))
+	contentType := "text/plain; charset=UTF-8"
+	raw := c.eio == 3 && binary && size > rawAnswer
+	if raw {
+		contentType = "application/octet-stream"
+	}
 	for i, m := range batch {
 		switch {
+		case raw:
+			appendRaw(body, m.oldPolling())
 		case c.eio == 3:
 			body.Write(m.oldPolling())
 		case i > 0:
@@ -160,7 +170,7 @@ func (c *Conn) answer(w http.ResponseWriter, batch []*Message) error {
 			body.Write(m.payload())
 		}
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout)) // not every ResponseWriter can; the server's own limits hold then
@@ -173,6 +183,18 @@ func (c *Conn) answer(w http.ResponseWriter, batch []*Message) error {
 	}
 	c.srv.metrics.written(len(batch), n, 1)
 	return nil
+}
+
+// appendRaw writes a packet of Engine.IO 3, given as length:text, in the form for binary answers: 0 for text, the digits of the length as
+// numbers, 255, the text.
+func appendRaw(body *bytes.Buffer, packet []byte) {
+	digits, text, _ := bytes.Cut(packet, []byte{':'})
+	body.WriteByte(0)
+	for _, d := range digits {
+		body.WriteByte(d - '0')
+	}
+	body.WriteByte(255)
+	body.Write(text)
 }
 
 // post takes a polling POST. It is answered when all its packets have been handled: so a busy handler holds the client back, and

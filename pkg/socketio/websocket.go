@@ -90,7 +90,7 @@ func (c *Conn) readOne(k *socket) error {
 	c.recv.Lock()
 	defer c.recv.Unlock()
 	if kind == websocket.TextMessage {
-		return c.receive(true, data)
+		return decodePacket(data, c.eio == 3, c.receive) // attachments as base64, where the client was told to make them so
 	}
 	if c.eio == 3 {
 		if len(data) == 0 || data[0] != pktMessage-'0' {
