@@ -67,13 +67,17 @@ func TestClockJumpsInARun(t *testing.T) {
 	r.order.Lock()
 	r.clock.read = func() (time.Duration, time.Duration) { return wall, passed }
 	r.order.Unlock()
-	for _, jump := range []time.Duration{0, -24 * time.Hour, 48 * time.Hour} {
+	for i, jump := range []time.Duration{0, -24 * time.Hour, 48 * time.Hour} {
+		if i > 0 {
+			s.Cut() // what comes next comes on another connection
+		}
 		wall += jump
 		for range 3 {
 			wall, passed = wall+time.Second, passed+time.Second
 			fmt.Fprintln(r.Stdout(), "line")
 		}
-		s.Cut() // and what comes next comes on another connection
+		// All of it, and on a connection that stands: Close waits for no other.
+		s.Wait(t, "lines and connection", func(run *tracetest.Run) bool { return len(run.Records) == 3*(i+1) && run.Connections == i+1 })
 	}
 	if o := r.Close(Exit{}); !o.Delivered {
 		t.Fatalf("Close = %+v", o)
