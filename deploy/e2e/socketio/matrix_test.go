@@ -106,8 +106,14 @@ func play(t *testing.T, url, alias, transport string, want ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	check(t, clients.Run(ctx, t, "matrix.js", append([]string{alias, transport, url}, want...)...), want)
+}
+
+// check wants all scenarios to have run and to have gone well.
+func check(t *testing.T, found []clients.Finding, want []string) {
+	t.Helper()
 	var names []string
-	for _, f := range clients.Run(ctx, t, "matrix.js", append([]string{alias, transport, url}, want...)...) {
+	for _, f := range found {
 		names = append(names, f.Name)
 		if !f.OK {
 			t.Errorf("%s: %s", f.Name, f.Detail)
@@ -121,25 +127,34 @@ func play(t *testing.T, url, alias, transport string, want ...string) {
 // serve starts a server that must be empty at the end.
 func serve(t *testing.T, cfg socketio.Config, accept func(*socketio.Conn)) (url string) {
 	t.Helper()
+	s := newServer(t, cfg, accept)
+	h := httptest.NewServer(s)
+	t.Cleanup(h.Close)
+	t.Cleanup(func() { shutdown(t, s) })
+	return h.URL
+}
+
+func newServer(t *testing.T, cfg socketio.Config, accept func(*socketio.Conn)) *socketio.Server {
+	t.Helper()
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	s, err := socketio.NewServer(cfg, accept)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(s)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		h.Close()
-	})
-	return h.URL
+	return s
 }
 
-// stage is what the connections of one server share.
-type stage struct {
+func shutdown(t *testing.T, s *socketio.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// scene is what the connections of one server share.
+type scene struct {
 	mu    sync.Mutex // guards what follows
 	notes map[string][]int
 	conns map[*socketio.Conn]bool
@@ -147,7 +162,7 @@ type stage struct {
 
 // actor does what the scenarios ask for by name.
 func actor() func(*socketio.Conn) {
-	s := &stage{notes: map[string][]int{}, conns: map[*socketio.Conn]bool{}}
+	s := &scene{notes: map[string][]int{}, conns: map[*socketio.Conn]bool{}}
 	return func(c *socketio.Conn) {
 		s.mu.Lock()
 		s.conns[c] = true
@@ -169,7 +184,7 @@ func read[T any](e *socketio.Event, i int) (v T) {
 	return v
 }
 
-func (s *stage) act(c *socketio.Conn, e *socketio.Event) {
+func (s *scene) act(c *socketio.Conn, e *socketio.Event) {
 	ctx := c.Context()
 	args := make([]any, len(e.Args))
 	for i, a := range e.Args {

@@ -23,24 +23,10 @@ type browser struct {
 	out chan struct{ Event, Text string }
 }
 
-func chromium(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Fatal("no Chromium on this machine; the page is tested in a real browser")
-	return ""
-}
-
 func openPage(t testing.TB, url, screenshot string) *browser {
 	t.Helper()
-	playwright := filepath.Join(stage.Root(), "services", "gateway", "web", "node_modules", "playwright-core")
-	if _, err := os.Stat(playwright); err != nil {
-		t.Fatalf("the page's own tools are not installed: %v", err)
-	}
-	cmd := exec.Command("node", "page.js", playwright, chromium(t), url, screenshot, t.TempDir())
+	playwright, chromium := stage.Browser(t)
+	cmd := exec.Command("node", "page.js", playwright, chromium, url, screenshot, t.TempDir())
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
