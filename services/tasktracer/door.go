@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// authenticateWithin is how long a socket may stay silent before it is told to go.
-	authenticateWithin = 5 * time.Second
 	// wrongDoorLinger lets the answer at the wrong door arrive before the connection ends.
 	wrongDoorLinger = time.Second
 	// minMessage is the smallest --max-message.
@@ -40,6 +38,7 @@ type doorConfig struct {
 	HandshakeRate                          float64
 	HandshakeBurst                         int
 	WriteTimeout                           time.Duration
+	ConnectTimeout, AuthenticateTimeout    time.Duration
 }
 
 func (c *doorConfig) register(fs *flag.FlagSet) {
@@ -51,6 +50,8 @@ func (c *doorConfig) register(fs *flag.FlagSet) {
 	fs.Float64Var(&c.HandshakeRate, "handshake-rate", 500, "handshakes a second and `address`; behind a proxy set --trusted-proxies too; negative: no limit")
 	fs.IntVar(&c.HandshakeBurst, "handshake-burst", 2000, "`handshakes` an address may make at once")
 	fs.DurationVar(&c.WriteTimeout, "write-timeout", 30*time.Second, "a connection that takes nothing for so long is closed")
+	fs.DurationVar(&c.ConnectTimeout, "connect-timeout", 10*time.Second, "how long a client of generations 3 and 4 may take from the handshake to CONNECT")
+	fs.DurationVar(&c.AuthenticateTimeout, "authenticate-timeout", 5*time.Second, "how long a socket may be silent before it sends authenticate; then it is told to go")
 	fs.IntVar(&c.TrustedProxies, "trusted-proxies", 0, "`number` of proxies in front whose X-Forwarded-For is believed")
 	fs.BoolVar(&c.Compress, "compress", false, "offer permessage-deflate; about 6 times the CPU on small messages")
 }
@@ -77,8 +78,13 @@ func (c *doorConfig) validate() error {
 			return fmt.Errorf("--%s %d: want at least 1", v.flag, v.n)
 		}
 	}
-	if c.WriteTimeout < time.Second {
-		return fmt.Errorf("--write-timeout %v: want at least 1s", c.WriteTimeout)
+	for _, v := range []struct {
+		flag string
+		d    time.Duration
+	}{{"write-timeout", c.WriteTimeout}, {"connect-timeout", c.ConnectTimeout}, {"authenticate-timeout", c.AuthenticateTimeout}} {
+		if v.d < time.Second {
+			return fmt.Errorf("--%s %v: want at least 1s", v.flag, v.d)
+		}
 	}
 	return nil
 }
@@ -86,6 +92,7 @@ func (c *doorConfig) validate() error {
 // door is where sockets come in, before it is known what they are.
 type door struct {
 	roles    roles
+	patience time.Duration // for authenticate
 	metrics  *doorMetrics
 	sockets  *socketio.Server
 	lingered sync.WaitGroup
@@ -93,11 +100,11 @@ type door struct {
 
 // openDoor makes the Socket.IO server and mounts it. Requests for a sibling's session are passed to it by the address in its lease.
 func openDoor(h *host, cfg doorConfig, r roles, siblings *bus.Processes) (*door, error) {
-	d := &door{roles: r, metrics: newDoorMetrics(h.registry)}
+	d := &door{roles: r, patience: cfg.AuthenticateTimeout, metrics: newDoorMetrics(h.registry)}
 	sockets, err := socketio.NewServer(socketio.Config{
 		Name: h.self.Incarnation, MaxConns: cfg.MaxConns, TrustedProxies: cfg.TrustedProxies, Compress: cfg.Compress,
 		MaxMessage: cfg.MaxMessage, MaxAttachments: cfg.MaxAttachments, MaxPackets: cfg.MaxPackets,
-		HandshakeRate: cfg.HandshakeRate, HandshakeBurst: cfg.HandshakeBurst, WriteTimeout: cfg.WriteTimeout,
+		HandshakeRate: cfg.HandshakeRate, HandshakeBurst: cfg.HandshakeBurst, WriteTimeout: cfg.WriteTimeout, ConnectTimeout: cfg.ConnectTimeout,
 		Origins: splitList(cfg.Origins), Log: h.log, Metrics: d.metrics.sockets(), Peer: peer(siblings),
 	}, d.accept)
 	if err != nil {
@@ -128,7 +135,7 @@ func splitList(text string) []string {
 
 // accept waits for authenticate, and for nothing else; what comes before it is ignored.
 func (d *door) accept(c *socketio.Conn) {
-	timer := newPatience(authenticateWithin, func() {
+	timer := newPatience(d.patience, func() {
 		d.metrics.authenticates.WithLabelValues("none", "timeout").Inc()
 		c.Disconnect()
 	})

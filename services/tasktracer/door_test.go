@@ -20,7 +20,9 @@ func TestDoorRefusesLimits(t *testing.T) {
 		"any handshakes":   {"--handshake-rate -1", ""},
 		"no burst":         {"--handshake-burst 0", "--handshake-burst"},
 		"hurried writes":   {"--write-timeout 10ms", "--write-timeout"},
-		"all of them good": {"--max-message 8388608 --max-attachments 1 --max-packets 10 --handshake-burst 1 --write-timeout 5s", ""},
+		"hurried CONNECT":  {"--connect-timeout 10ms", "--connect-timeout"},
+		"hurried tokens":   {"--authenticate-timeout 0s", "--authenticate-timeout"},
+		"all of them good": {"--connect-timeout 1s --authenticate-timeout 1m --max-message 8388608 --max-attachments 1 --max-packets 10 --handshake-burst 1 --write-timeout 5s", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var cfg doorConfig

@@ -389,3 +389,22 @@ func TestHealthCommand(t *testing.T) {
 		t.Error("health of a process that is not ready = nil, want an error")
 	}
 }
+
+// TestDoorTimeouts: the flags for those who say nothing are heeded.
+func TestDoorTimeouts(t *testing.T) {
+	p := start(t, "all", "--data", t.TempDir(), "--authenticate-timeout", "1s", "--connect-timeout", "1s")
+	p.ready(t)
+	c, _ := socket(t, p.url)
+	from := time.Now()
+	within(t, 4*time.Second, "who does not authenticate is told to go", c.Done())
+	if waited := time.Since(from); waited < 900*time.Millisecond {
+		t.Errorf("told to go after %v, want 1s", waited)
+	}
+	if status, body := get(t, p.url+"/socket.io/?EIO=4&transport=polling"); status != http.StatusOK {
+		t.Fatalf("handshake = %d %q", status, body)
+	}
+	eventually(t, "who does not CONNECT is let go", func() bool {
+		_, body := get(t, p.url+"/metrics")
+		return strings.Contains(body, `tasktracer_door_sessions_closed_total{reason="connect timeout"} 1`)
+	})
+}
