@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -60,7 +61,23 @@ func openAgain(addr string, w wire, buffer int, failed *atomic.Int64) (c *conn, 
 
 // open connects and waits until the peer has let us in.
 func open(addr string, w wire, buffer int) (*conn, error) {
-	nc, err := net.Dial("tcp", addr)
+	return openBy(new(net.Dialer), addr, w, buffer)
+}
+
+// openLazy is open for a viewer that is not going to read: its kernel takes next to nothing for it.
+func openLazy(addr string, w wire) (*conn, error) {
+	d := &net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+		})
+		return errors.Join(err, failed)
+	}}
+	return openBy(d, addr, w, 256)
+}
+
+func openBy(d *net.Dialer, addr string, w wire, buffer int) (*conn, error) {
+	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +205,13 @@ type crowd struct {
 	got   atomic.Int64
 	lost  atomic.Int64 // viewers whose connection broke
 
-	failed atomic.Int64 // handshakes that had to be tried again
-	late   latencies
+	failed atomic.Int64              // handshakes that had to be tried again
+	late   atomic.Pointer[latencies] // where times from emit to receipt are counted; nil: nowhere
 	wg     sync.WaitGroup
 }
 
 // gather connects n viewers, 50 at a time, and lets them read.
-func gather(addr string, w wire, n, buffer int, measure bool) (*crowd, error) {
+func gather(addr string, w wire, n, buffer int) (*crowd, error) {
 	c := &crowd{conns: make([]*conn, n)}
 	errs := make(chan error, n)
 	slots := make(chan struct{}, 50)
@@ -217,7 +234,7 @@ func gather(addr string, w wire, n, buffer int, measure bool) (*crowd, error) {
 	}
 	for _, v := range c.conns {
 		c.wg.Add(1)
-		go c.read(v, measure)
+		go c.read(v)
 	}
 	return c, nil
 }
@@ -232,7 +249,7 @@ func (c *crowd) close() {
 }
 
 // read counts a viewer's events until its connection ends.
-func (c *crowd) read(v *conn, measure bool) {
+func (c *crowd) read(v *conn) {
 	defer c.wg.Done()
 	for {
 		p, err := v.frame()
@@ -240,28 +257,29 @@ func (c *crowd) read(v *conn, measure bool) {
 			c.lost.Add(1)
 			return
 		}
+		late := c.late.Load()
 		if v.wire == centri {
 			n := bytes.Count(p, []byte(`"pub"`))
 			if n == 0 && string(bytes.TrimSpace(p)) == "{}" {
 				_ = v.send("{}")
 				continue
 			}
-			c.got.Add(int64(n))
-			if measure {
+			if late != nil {
 				for one := range bytes.SplitSeq(p, []byte("\n")) {
-					c.late.add(one)
+					late.add(one)
 				}
 			}
+			c.got.Add(int64(n))
 			continue
 		}
 		switch {
 		case len(p) == 1 && p[0] == '2':
 			_ = v.send("3")
 		case len(p) > 2 && p[0] == '4' && p[1] == '2':
-			c.got.Add(1)
-			if measure {
-				c.late.add(p)
+			if late != nil {
+				late.add(p)
 			}
+			c.got.Add(1)
 		}
 	}
 }
@@ -276,6 +294,13 @@ func (c *crowd) await(want int64, limit time.Duration) int64 {
 
 // latencies counts times from emit to receipt in steps of 1/16 octave, from 1 µs.
 type latencies struct{ steps [512]atomic.Int64 }
+
+// merge adds what o has counted.
+func (l *latencies) merge(o *latencies) {
+	for i := range l.steps {
+		l.steps[i].Add(o.steps[i].Load())
+	}
+}
 
 func (l *latencies) add(event []byte) {
 	i := bytes.Index(event, []byte(`"t":"`))

@@ -118,7 +118,7 @@ func measure(part string, p peer, t *table) error {
 
 // fanOut measures n events of size bytes to viewers, flat out.
 func fanOut(s *process, p peer, t *table, row string, viewers, n, size int) error {
-	c, err := gather(s.addr, p.wire, viewers, 64<<10, false)
+	c, err := gather(s.addr, p.wire, viewers, 64<<10)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func fanOut(s *process, p peer, t *table, row string, viewers, n, size int) erro
 func idle(s *process, p peer, t *table) error {
 	const n = 5000
 	before := s.resident()
-	c, err := gather(s.addr, p.wire, n, 256, false)
+	c, err := gather(s.addr, p.wire, n, 256)
 	if err != nil {
 		return err
 	}
@@ -212,62 +212,4 @@ func handshakes(s *process, p peer, t *table) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	return per("handshakes/CPU s, polling then upgrade", func() (*conn, error) { return pollThenUpgrade(client, s.addr, p.wire) })
-}
-
-// late measures the time from emit to receipt at the same rate for all: about half of what Node can do at its best.
-func late(s *process, p peer, t *table) error {
-	const viewers, rate, seconds = 200, 100, 5
-	c, err := gather(s.addr, p.wire, viewers, 16<<10, true)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	if err := s.fan(rate*seconds, 200, time.Second/rate); err != nil {
-		return err
-	}
-	if got := c.await(viewers*rate*seconds, 20*time.Second); got != viewers*rate*seconds {
-		fmt.Fprintf(os.Stderr, "%s: %d of %d delivered\n", p.name, got, viewers*rate*seconds)
-	}
-	t.add("20,000 events/s to 200 viewers: p50 ms", p.name, c.late.quantile(0.5).Seconds()*1000)
-	t.add("20,000 events/s to 200 viewers: p99 ms", p.name, c.late.quantile(0.99).Seconds()*1000)
-	return nil
-}
-
-// stalled measures what one viewer that does not read costs the others.
-func stalled(s *process, p peer, t *table) error {
-	const viewers, rate, seconds, size = 199, 100, 5, 2000
-	one := func(row string) (int, error) {
-		c, err := gather(s.addr, p.wire, viewers, 16<<10, true)
-		if err != nil {
-			return 0, err
-		}
-		defer c.close()
-		if err := s.fan(rate*seconds, size, time.Second/rate); err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", p.name, err) // what has come by now tells
-		}
-		got := c.await(viewers*rate*seconds, 5*time.Second)
-		if got > 0 {
-			t.add(row, p.name, c.late.quantile(0.99).Seconds()*1000)
-		}
-		return int(got), nil
-	}
-	if _, err := one("199 viewers, 2 KB, 100/s: p99 ms"); err != nil {
-		return err
-	}
-	lazy, err := open(s.addr, p.wire, 256)
-	if err != nil {
-		return err
-	}
-	defer lazy.nc.Close()
-	before := s.resident()
-	if err := s.fan(8000, size, 0); err != nil { // for it alone: 16 MB fill what the kernel keeps for it
-		fmt.Fprintf(os.Stderr, "%s, with a viewer that does not read: %v\n", p.name, err)
-	}
-	got, err := one("  beside one that does not read: p99 ms")
-	if err != nil {
-		return err
-	}
-	t.add("  lost by the 199", p.name, float64(viewers*rate*seconds-got))
-	t.add("  server's memory, MiB more", p.name, float64(s.resident()-before)/(1<<20))
-	return nil
 }

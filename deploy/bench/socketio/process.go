@@ -64,11 +64,11 @@ func (p *process) stop() {
 }
 
 // fanLimit is how long a peer may take to emit what it was told to; longer, and it is frozen.
-const fanLimit = 40 * time.Second
+const fanLimit = 20 * time.Second
 
 // fan makes the peer emit, and returns when it has handed everything to its own queues.
 func (p *process) fan(n, size int, gap time.Duration) error {
-	client := http.Client{Timeout: fanLimit}
+	client := http.Client{Timeout: fanLimit + time.Duration(n)*gap}
 	res, err := client.Get(fmt.Sprintf("http://%s/fan?n=%d&size=%d&gap=%d", p.addr, n, size, gap.Microseconds()))
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -52,18 +54,25 @@ func number(r *http.Request, name string) int {
 	return n
 }
 
-// fan emits n events of size bytes, gap apart.
+// fan emits n events of size bytes, gap apart. Each says when it was due, so that what a server falls behind counts as its lateness, too.
 func fan(n, size int, gap time.Duration, emit func([]byte)) {
-	pad := make([]byte, max(0, size-33))
-	for i := range pad {
-		pad[i] = 'x'
-	}
+	pad := strings.Repeat("x", max(0, size-33))
 	begin := time.Now()
 	for i := range n {
+		due := time.Now()
 		if gap > 0 {
-			time.Sleep(time.Until(begin.Add(time.Duration(i) * gap)))
+			due = begin.Add(time.Duration(i) * gap)
+			sleepUntil(due)
 		}
-		payload, _ := json.Marshal(body{T: strconv.FormatInt(time.Now().UnixNano(), 10), P: string(pad)}) // two strings always encode
+		payload, _ := json.Marshal(body{T: strconv.FormatInt(due.UnixNano(), 10), P: pad}) // two strings always encode
 		emit(payload)
+	}
+}
+
+// sleepUntil is more exact than time.Sleep, which may be a millisecond late where nothing else goes on.
+func sleepUntil(due time.Time) {
+	for d := time.Until(due); d > 0; d = time.Until(due) {
+		ts := syscall.NsecToTimespec(int64(d))
+		_ = syscall.Nanosleep(&ts, nil) // interrupted: once more
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -33,7 +34,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// print writes the medians as a Markdown table, each with its ratio to pkg/socketio: how many times as much ours is.
+// print writes the medians as a Markdown table, those of the main rows with their ratio to pkg/socketio: how many times as much ours is.
 func (t *table) print(w io.Writer, peers []peer) {
 	fmt.Fprint(w, "| |")
 	for _, p := range peers {
@@ -55,7 +56,7 @@ func (t *table) print(w io.Writer, peers []peer) {
 			switch {
 			case v == nil:
 				fmt.Fprint(w, " – |")
-			case i == 0 || median(v) == 0 || ours == 0:
+			case i == 0 || sub || median(v) == 0 || math.IsInf(median(v), 0) || ours == 0:
 				fmt.Fprintf(w, " %s |", figure(median(v)))
 			default:
 				fmt.Fprintf(w, " %s (%.2f×) |", figure(median(v)), ours/median(v))
@@ -67,6 +68,8 @@ func (t *table) print(w io.Writer, peers []peer) {
 
 func figure(v float64) string {
 	switch {
+	case math.IsInf(v, 1):
+		return "stands still"
 	case v >= 1000:
 		return fmt.Sprintf("%.0f k", v/1000)
 	case v >= 100 || v == 0:
