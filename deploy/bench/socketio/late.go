@@ -94,8 +94,11 @@ func stalled(s *process, p peer, t *table) error {
 	lost := int64(0)
 	for turn := range turns {
 		l, missing, err := c.steady(s, rate, size, 2*time.Second)
-		if err != nil || missing > 0 {
-			return fmt.Errorf("without a viewer that does not read: %d missing, %w", missing, err)
+		if err != nil {
+			return fmt.Errorf("without a viewer that does not read: %w", err)
+		}
+		if missing > 0 {
+			return fmt.Errorf("without a viewer that does not read: %d not delivered within 5 s", missing)
 		}
 		alone.merge(l)
 		before := s.resident()
