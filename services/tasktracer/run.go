@@ -40,6 +40,8 @@ func commands() []command {
 		{"links", "print a URL to open and a tt line to paste", runLinks},
 		{"setup", "make the secrets of a deployment", runSetup},
 		{"streams", "make the stream and the buckets in NATS", runStreams},
+		{"backup", "copy the log, the states and the revocations from NATS into a folder", runBackup},
+		{"restore", "put such a copy into an empty NATS", runRestore},
 		{"health", "ask a server whether it is ready: tasktracer health URL", runHealth},
 		{"version", "print the version", runVersion},
 	}

@@ -26,7 +26,9 @@ type Seen struct {
 
 // Watcher is a viewer of one client that goes on by its cursors when it is moved, as the page does.
 type Watcher struct {
-	task, client string
+	url, token, task, client string
+
+	leave func() // ends the connection, and waits for that; not nil while there is one
 
 	mu      sync.Mutex
 	seen    Seen
@@ -40,22 +42,31 @@ type Watcher struct {
 
 // Watch starts one; it ends with the test.
 func Watch(ctx context.Context, t testing.TB, url, token, task, client string) *Watcher {
-	w := &Watcher{task: task, client: client, cursors: map[string]string{}, ended: make(chan struct{})}
+	w := &Watcher{url: url, token: token, task: task, client: client, cursors: map[string]string{}, ended: make(chan struct{})}
+	w.Return(ctx, t)
+	return w
+}
+
+// Return has it come back after Leave, and go on by its cursors.
+func (w *Watcher) Return(ctx context.Context, t testing.TB) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		// As the page does: at once, and then with patience.
-		_ = socketio.Redial(ctx, socketio.DialConfig{URL: url}, socketio.Backoff{Min: 50 * time.Millisecond, Max: time.Second}, func(ctx context.Context, c *socketio.Client) error {
-			return w.use(ctx, c, token)
+		_ = socketio.Redial(ctx, socketio.DialConfig{URL: w.url}, socketio.Backoff{Min: 50 * time.Millisecond, Max: time.Second}, func(ctx context.Context, c *socketio.Client) error {
+			return w.use(ctx, c, w.token)
 		})
 	}()
-	t.Cleanup(func() {
+	w.leave = func() {
 		cancel()
 		<-done
-	})
-	return w
+	}
+	t.Cleanup(w.leave)
 }
+
+// Leave has it go.
+func (w *Watcher) Leave() { w.leave() }
 
 func (w *Watcher) use(ctx context.Context, c *socketio.Client, token string) error {
 	c.OnEvent(w.event)
@@ -90,6 +101,10 @@ func (w *Watcher) event(e *socketio.Event) {
 	defer w.mu.Unlock()
 	switch e.Name {
 	case "authenticated":
+		if bytes.Contains(bytes.Join(raw(e.Args), nil), []byte(`"error"`)) {
+			w.seen.Problems = append(w.seen.Problems, string(bytes.Join(raw(e.Args), nil)))
+			return
+		}
 		if !w.lostAt.IsZero() {
 			w.seen.Reconnects++
 			w.seen.Away = max(w.seen.Away, time.Since(w.lostAt))
@@ -168,7 +183,7 @@ func (w *Watcher) Wait(ctx context.Context, t testing.TB) Seen {
 	select {
 	case <-w.ended:
 	case <-ctx.Done():
-		t.Fatalf("a viewer heard no eof; it stands at record %d", w.Seen().Last)
+		t.Fatalf("a viewer heard no eof; it stands at record %d, was told of %q", w.Seen().Last, w.Seen().Problems)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
