@@ -2,7 +2,8 @@
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   = -s -w -buildid= -X tasktracer/pkg/ops.version=$(VERSION)
-GOBUILD   = GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+# The same source gives the same bytes in whatever folder it lies, whether git is there or not; the version says which source.
+GOBUILD   = GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 TESTFLAGS ?=
 ADDR     ?= localhost:8004
 
@@ -16,7 +17,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos outage cross run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release chromium tools clean
+.PHONY: help chaos outage cross run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release binaries chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,9 +119,15 @@ bench-tt: build ## measure what tt costs the command it runs
 bench-page: build chromium ## measure the page in Chromium, beside xterm.js with the same bytes
 	cd $(WEB) && node bench/run.mjs page
 
-release: web ## tt and tasktracer for all systems, with checksums, in dist/
+RELEASE_OS   ?= linux darwin windows
+RELEASE_ARCH ?= amd64 arm64
+RELEASE_OF   ?= tt tasktracer
+
+release: web binaries ## tt and tasktracer for all systems, with checksums, in dist/
+
+binaries: # of a release, with whatever page there is
 	rm -rf dist && mkdir -p dist
-	@set -e; for os in linux darwin windows; do for arch in amd64 arm64; do for p in tt tasktracer; do \
+	@set -e; for os in $(RELEASE_OS); do for arch in $(RELEASE_ARCH); do for p in $(RELEASE_OF); do \
 	  out=dist/$${p}_$(VERSION)_$${os}_$${arch}; [ $$os = windows ] && out=$$out.exe; \
 	  echo $$out; GOOS=$$os GOARCH=$$arch $(GOBUILD) -o $$out ./services/$$p; \
 	done; done; done

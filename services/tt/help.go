@@ -5,7 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"runtime/debug"
+
+	"tasktracer/pkg/ops"
 )
 
 const helpText = `tt runs a command as if it were not there, and sends what the command prints to a TaskTracer server, where it can be watched live and read later.
@@ -76,25 +77,8 @@ func helpCommand(_ context.Context, _ []string, sys system) error {
 }
 
 func versionCommand(_ context.Context, _ []string, sys system) error {
-	fmt.Fprintln(sys.stdout, "tt", version())
+	fmt.Fprintln(sys.stdout, "tt", ops.Version())
 	return nil
-}
-
-// version is that of the module where it was built as one, else the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return s.Value[:12]
-		}
-	}
-	return "development"
 }
 
 // parseCommand reads a subcommand's flags.

@@ -1,0 +1,60 @@
+package checks
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestReleaseIsReproducible makes one binary of a release in two folders, of which one is a git repository: the checksums must be the same, and the
+// binary must say its version.
+func TestReleaseIsReproducible(t *testing.T) {
+	const version = "v1.2.3-test"
+	var sums []string
+	for _, name := range []string{"here", "in/another/place"} {
+		dir := filepath.Join(t.TempDir(), name)
+		for _, what := range []string{"Makefile", "go.mod", "go.sum", "pkg", "proto", "services/tt"} {
+			from := filepath.Join("..", "..", what)
+			to := filepath.Join(dir, what)
+			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			runIn(t, ".", "cp", "-R", from, to)
+		}
+		if name == "here" {
+			runIn(t, dir, "git", "init", "-q")
+			runIn(t, dir, "git", "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "--allow-empty", "-m", "t")
+		}
+		runIn(t, dir, "make", "--no-print-directory", "binaries", "VERSION="+version, "RELEASE_OS="+runtime.GOOS, "RELEASE_ARCH="+runtime.GOARCH, "RELEASE_OF=tt")
+		sums = append(sums, read(t, filepath.Join(dir, "dist", "SHA256SUMS")))
+		if name == "here" {
+			binary := filepath.Join(dir, "dist", "tt_"+version+"_"+runtime.GOOS+"_"+runtime.GOARCH)
+			if out := runIn(t, dir, binary, "version"); !strings.Contains(out, version) {
+				t.Errorf("tt version says %q, want %s", out, version)
+			}
+		}
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("built twice:\n%s%s", sums[0], sums[1])
+	}
+}
+
+func runIn(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	// The tests' own make, git and race detector are no business of the build's.
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "MAKE") && !strings.HasPrefix(e, "GIT_") && !strings.HasPrefix(e, "MFLAGS=") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
