@@ -17,7 +17,7 @@ GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      = go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos outage cross run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-tt bench-page release binaries chromium tools clean
+.PHONY: help chaos outage cross run build test test-web test-go test-page test-modules lint generate fresh web bench bench-socketio bench-gateway bench-sizing bench-tt bench-page release binaries chromium tools clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,13 +105,16 @@ chaos: build chromium ## kill, stop and cut everything for 4 minutes, and prove 
 outage: ## the server killed for a minute while tt sends 200 MB (2 s and 20 MB are part of make test)
 	go test ./services/tt -run TestOutage -count=1 -v -timeout 15m -outage 60s -outage-mb 200
 
-bench: bench-socketio bench-gateway bench-tt bench-page ## measure, and compare with others (deploy/bench)
+bench: bench-socketio bench-gateway bench-sizing bench-tt bench-page ## measure, and compare with others (deploy/bench)
 
 bench-socketio: ## measure pkg/socketio beside other servers (deploy/bench/socketio)
 	cd deploy/bench && go run ./socketio $(BENCHFLAGS)
 
 bench-gateway: build ## measure late viewers, and the memory of a gateway beside its bound
 	cd deploy/bench && go run ./gateway $(BENCHFLAGS)
+
+bench-sizing: build ## measure what a core of an ingest and of a gateway does, and what the log takes on disk
+	cd deploy/bench && go run ./sizing $(SIZINGFLAGS)
 
 bench-tt: build ## measure what tt costs the command it runs
 	cd deploy/bench && go run ./tt $(BENCHFLAGS)
