@@ -18,8 +18,8 @@ import (
 
 func TestSchedule(t *testing.T) {
 	for seed := range uint64(50) {
-		deeds := schedule(seed, 62, 150*time.Second)
-		if d := cmp.Diff(deeds, schedule(seed, 62, 150*time.Second)); d != "" {
+		deeds := schedule(seed, 62, 130*time.Second)
+		if d := cmp.Diff(deeds, schedule(seed, 62, 130*time.Second)); d != "" {
 			t.Fatalf("seed %d gives two schedules:\n%s", seed, d)
 		}
 		leaders, strikes, last := 0, 0, -time.Hour
@@ -50,7 +50,7 @@ func TestSchedule(t *testing.T) {
 			}
 			last = d.At
 		}
-		if end := deeds[len(deeds)-1].At; strikes < 62 || end > 190*time.Second {
+		if end := deeds[len(deeds)-1].At; strikes < 62 || end > 170*time.Second {
 			t.Errorf("seed %d: %d strikes, the last deed at %v", seed, strikes, end)
 		}
 		for _, c := range append(calm, rough...) {

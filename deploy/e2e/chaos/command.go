@@ -33,11 +33,18 @@ type command struct {
 	later  bool // tt ended with something left, for no server took it, and tt flush sent that
 }
 
+// afterwards is for how long after the last deed is planned output is written: for the start, for deeds that are late, and to see what the last ones do.
+const afterwards = 25 * time.Second
+
 // plan decides what is written: a pulse, trickles, bursts and floods, spread over the time that the monkey is at work; and some more whose tt will be killed.
-func plan(cfg config) []*command {
+func plan(cfg config, deeds []deed) []*command {
 	var out []*command
 	total := cfg.Megs << 20
-	over := cfg.Over + 15*time.Second
+	over := cfg.Over
+	for _, d := range deeds {
+		over = max(over, d.At)
+	}
+	over += afterwards
 	paced := func(name string, bytes, block int) profile {
 		writes := max(bytes/block, 1)
 		return profile{name, bytes, block, over / time.Duration(writes)}

@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 	var cfg config
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	fs.Uint64Var(&cfg.Seed, "seed", 0, "of the schedule and of all output; 0: a random one, which is printed")
-	fs.DurationVar(&cfg.Over, "over", 150*time.Second, "how long the monkey is at work")
+	fs.DurationVar(&cfg.Over, "over", 130*time.Second, "how long the monkey is at work")
 	fs.IntVar(&cfg.Deeds, "deeds", 62, "how often it strikes in that time, at least")
 	fs.IntVar(&cfg.Megs, "mb", 200, "megabytes that the commands write, together")
 	fs.IntVar(&cfg.Commands, "commands", 20, "commands under tt")
@@ -148,7 +148,7 @@ func chaos(ctx context.Context, cfg config, dir string, deeds []deed) (err error
 			}
 		}
 	}()
-	commands := plan(cfg)
+	commands := plan(cfg, deeds)
 	crowd, err := seat(ctx, w, cfg, commands)
 	if err != nil {
 		return err

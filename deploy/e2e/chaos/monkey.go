@@ -53,12 +53,12 @@ type card struct {
 // learnt of the others. The rough ones come in the later part, among calm ones.
 var (
 	calm = []card{
-		{"kill", "gateway", 7}, {"kill", "ingest", 7}, {"kill", "token", 5}, {"kill", "nats-follower", 6}, {"kill", "tt", 4},
+		{"kill", "gateway", 8}, {"kill", "ingest", 7}, {"kill", "token", 5}, {"kill", "nats-follower", 6}, {"kill", "tt", 4},
 		{"term", "gateway", 3}, {"term", "ingest", 3}, {"term", "token", 2}, {"term", "nats-follower", 1}, {"stop", "tt", 3}, {"stop", "token", 1},
 		{"cut", "clients", 3}, {"cut", "viewers", 3}, {"cut", "nats", 3},
 	}
 	rough = []card{
-		{"kill", "nats-leader", 3}, {"term", "nats-leader", 1}, {"stop", "nats-leader", 2}, {"stop", "nats-follower", 2},
+		{"kill", "nats-leader", 3}, {"term", "nats-leader", 1}, {"stop", "nats-leader", 1}, {"stop", "nats-follower", 2},
 		{"stop", "gateway", 3}, {"stop", "ingest", 4},
 	}
 )

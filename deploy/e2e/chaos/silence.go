@@ -13,6 +13,8 @@ const (
 	silent = 200 * time.Millisecond
 	// lookBack is how long before a strike that ended the output the last of it may have been heard, by a viewer that is late.
 	lookBack = time.Second
+	// writesOn is for how long the pulse must go on after a strike by which anybody is judged.
+	writesOn = 5 * time.Second
 )
 
 // goals are for p95 of the longest silence, of our own client and the page.
@@ -76,7 +78,7 @@ func silences(w io.Writer, specs []spec, all map[string]status, did []done, writ
 		}
 	}
 	for i, d := range strikes {
-		if polluted(strikes, i) {
+		if polluted(strikes, i) || len(writes) == 0 || d.when.UnixMilli() > writes[len(writes)-1]-writesOn.Milliseconds() {
 			continue
 		}
 		from := d.when.Add(-lookBack).UnixMilli() // a silence begins with the last that was heard before the deed
