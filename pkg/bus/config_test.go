@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"tasktracer/pkg/natsd"
@@ -169,6 +171,27 @@ func TestConnectionSecurity(t *testing.T) {
 		change(&c)
 		if _, err := Open(deadline(t), c); err == nil || !strings.Contains(err.Error(), flag) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Open with a file that is not there = %v, want it to name %s at once", err, flag)
+		}
+	}
+}
+
+// A gateway that started beside four others on a new cluster ended with "bucket tt_lease: stream not found": it had been told that the bucket exists, and then,
+// asking for its number of copies, that it does not.
+func TestSetupAgain(t *testing.T) {
+	notFound := fmt.Errorf("bucket %s: %w", leaseBucket, jetstream.ErrStreamNotFound)
+	for name, tc := range map[string]struct {
+		noCreate bool
+		err      error
+		want     bool
+	}{
+		"who creates":             {false, notFound, true},
+		"who must find it":        {true, notFound, false},
+		"no leader":               {true, nats.ErrNoResponders, true},
+		"a stream that is not so": {false, jetstream.ErrStreamNameAlreadyInUse, false},
+	} {
+		b := &Bus{cfg: Config{NoCreate: tc.noCreate}}
+		if got := b.setupAgain(tc.err); got != tc.want {
+			t.Errorf("%s: %v is worth another try: %v, want %v", name, tc.err, got, tc.want)
 		}
 	}
 }

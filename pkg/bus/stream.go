@@ -52,7 +52,13 @@ func (b *Bus) setup(ctx context.Context) error {
 			return b.readLimits(actx)
 		}
 		return b.create(actx)
-	}, transient)
+	}, b.setupAgain)
+}
+
+// setupAgain tells whether setting up is worth another try. Who creates what is missing is not told for good that something is: in a cluster, a server that
+// did not hear yet of what another process has just made says so.
+func (b *Bus) setupAgain(err error) bool {
+	return transient(err) || !b.cfg.NoCreate && errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // leastPayload has room for the largest chunk: its data, and what its records cost beside.
