@@ -53,11 +53,11 @@ test-go: web
 
 # What this machine cannot run is at least built and checked, tests included; and tt stays small everywhere.
 SYSTEMS = linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
-cross: web ## build and vet tt and tasktracer for the other systems
+cross: web ## build tt and tasktracer for the other systems (minutes the first time, then from the cache)
 	@set -e; out=$$(mktemp -d); trap 'rm -rf $$out' EXIT; for s in $(SYSTEMS); do echo "cross $$s"; \
-	  export GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 GOWORK=off; \
-	  go vet ./services/tt ./services/tasktracer ./pkg/trace/...; \
-	  go build -trimpath -ldflags "$(LDFLAGS)" -o $$out/ ./services/tt ./services/tasktracer; \
+	  export GOOS=$${s%/*} GOARCH=$${s#*/} CGO_ENABLED=0 GOWORK=off GOFLAGS="$(GOFLAGS) -trimpath"; \
+	  go vet ./services/tt ./pkg/trace/...; \
+	  go build -ldflags "$(LDFLAGS)" -o $$out/ ./services/tt ./services/tasktracer; \
 	  size=$$(cat $$out/tt $$out/tt.exe 2>/dev/null | wc -c); [ $$size -lt 12000000 ] || { echo "tt for $$s has $$size bytes: too many"; exit 1; }; rm -f $$out/*; \
 	done
 
