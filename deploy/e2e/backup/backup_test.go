@@ -5,7 +5,6 @@ package backup
 import (
 	"context"
 	"io"
-	"log"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,21 +19,7 @@ import (
 
 var binaries stage.Binaries
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tasktracer-backup-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binaries, err = stage.Build(dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, &binaries)) }
 
 // services are one of each part, which come and go behind balancers that stay.
 type services struct {

@@ -3,7 +3,6 @@ package dashboard
 
 import (
 	"context"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,21 +16,7 @@ import (
 
 var binaries stage.Binaries
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tasktracer-dashboard-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binaries, err = stage.Build(dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, &binaries)) }
 
 // TestEveryPanelShowsSomething runs every query of every panel. What counts faults may say 0, but it must say it.
 func TestEveryPanelShowsSomething(t *testing.T) {

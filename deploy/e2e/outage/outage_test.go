@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
-	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,21 +20,7 @@ import (
 
 var binaries stage.Binaries
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tasktracer-outage-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binaries, err = stage.Build(dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, &binaries)) }
 
 // world is one of each part, a command that writes about 500 KiB a second, and a viewer of it.
 type world struct {

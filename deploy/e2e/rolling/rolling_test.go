@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"log"
 	"os"
 	"syscall"
 	"testing"
@@ -17,21 +16,7 @@ import (
 
 var binaries stage.Binaries
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tasktracer-rolling-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binaries, err = stage.Build(dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, &binaries)) }
 
 // tier is the replicas of one part, behind a balancer where it has one.
 type tier struct {

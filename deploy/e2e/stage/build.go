@@ -6,11 +6,13 @@ package stage
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"testing"
 )
 
 // Binaries are the programs under test.
@@ -35,6 +37,21 @@ func Build(dir string) (Binaries, error) {
 		return Binaries{}, err
 	}
 	return b, nil
+}
+
+// Main is a package's TestMain: it builds what is under test into b, runs the tests, and gives the code to exit with.
+func Main(m *testing.M, b *Binaries) int {
+	dir, err := os.MkdirTemp("", "tasktracer-e2e-")
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if *b, err = Build(dir); err != nil {
+		log.Print(err)
+		return 1
+	}
+	return m.Run()
 }
 
 func run(dir, name string, args ...string) error {

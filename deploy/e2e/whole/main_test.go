@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log"
 	"os"
 	"strings"
 	"testing"
@@ -20,23 +19,7 @@ import (
 // binaries are built once, by TestMain, and only read.
 var binaries stage.Binaries
 
-func TestMain(m *testing.M) {
-	os.Exit(testMain(m))
-}
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tasktracer-e2e-")
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binaries, err = stage.Build(dir); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, &binaries)) }
 
 func deadline(t testing.TB) context.Context {
 	t.Helper()
