@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+
+	"tasktracer/deploy/bench/system"
 )
 
 func main() {
@@ -43,11 +45,12 @@ func main() {
 }
 
 func run(ctx context.Context, bin string, mb, flood, viewers, rounds int) error {
-	s, err := newStage(ctx, bin)
+	all, err := system.Start(ctx, bin, "--log-max-bytes", "8000000000", "--run-max-bytes", "4000000000")
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer all.Close()
+	s := &stage{all}
 	sizes := map[string]int{"text": mb, "controls": max(mb/10, 1)} // of the latter each byte is sent as six
 	for form, mb := range sizes {
 		if err := s.write(ctx, form, mb); err != nil {

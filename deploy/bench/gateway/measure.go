@@ -70,7 +70,7 @@ func (s *stage) get(ctx context.Context, url string) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+s.browser)
+	req.Header.Set("Authorization", "Bearer "+s.Browser)
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
@@ -159,7 +159,7 @@ func (s *stage) watch(form string, batch bool, after []string) map[string]any {
 	if len(after) > 0 {
 		w["after"] = map[string][]string{form: after}
 	}
-	return map[string]any{"type": "browser_token", "token": s.browser, "v": 2, "watch": w}
+	return map[string]any{"type": "browser_token", "token": s.Browser, "v": 2, "watch": w}
 }
 
 // crowd has many viewers attach at once to a run that has ended, all of whom read all of it.

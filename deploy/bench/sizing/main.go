@@ -4,13 +4,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"tasktracer/deploy/bench/system"
 	"tasktracer/pkg/socketio"
 )
 
@@ -46,11 +44,18 @@ func main() {
 }
 
 func run(ctx context.Context, bin string, flood, clients, viewers int, long time.Duration) error {
-	s, err := newStage(ctx, bin)
+	all, err := system.Start(ctx, bin, "--log-max-bytes", "8000000000")
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer all.Close()
+	s := &stage{System: all}
+	if s.ingest, s.ingestURL, err = s.Serve(ctx, "ingest"); err != nil {
+		return err
+	}
+	if s.gateway, s.gatewayURL, err = s.Serve(ctx, "gateway"); err != nil {
+		return err
+	}
 	if err := s.flood(ctx, flood); err != nil {
 		return err
 	}
@@ -62,16 +67,14 @@ func run(ctx context.Context, bin string, flood, clients, viewers int, long time
 
 // flood has one tt send as fast as it can.
 func (s *stage) flood(ctx context.Context, mb int) error {
-	cpu, disk, began := s.cpu(s.ingest), s.disk(), time.Now()
-	tt := exec.CommandContext(ctx, s.tt, "-q", "-n", task, "--id", "flood", "--url", s.ingestURL, "--linger", "10m", "--redact-env", "off", "--spool-limit", "4GiB",
-		fmt.Sprintf("yes %s | head -c %d", strings.Repeat("y", 99), mb*1_000_000))
-	tt.Env = append(os.Environ(), "HOME="+s.dir, "XDG_STATE_HOME=", "TASKTRACER_TOKEN="+s.client)
+	cpu, disk, began := cpuOf(s.ingest), s.disk(), time.Now()
+	tt := s.TT(ctx, task, "flood", s.ingestURL, fmt.Sprintf("yes %s | head -c %d", strings.Repeat("y", 99), mb*1_000_000))
 	if out, err := tt.Output(); err != nil || len(out) != mb*1_000_000 {
 		return fmt.Errorf("tt: %d bytes, %w", len(out), err)
 	}
-	used := s.cpu(s.ingest) - cpu
+	used := cpuOf(s.ingest) - cpu
 	fmt.Printf("ingest, one tt that floods: %.0f MB a CPU second, %.0f MB a second; resident at most %d MiB\n",
-		float64(mb)/used.Seconds(), float64(mb)/time.Since(began).Seconds(), s.peak(s.ingest)>>20)
+		float64(mb)/used.Seconds(), float64(mb)/time.Since(began).Seconds(), memory(s.ingest, "VmHWM")>>20)
 	return s.stored("a flood", disk, float64(mb)*1e6)
 }
 
@@ -90,7 +93,11 @@ func (s *stage) trickle(ctx context.Context, clients int, long time.Duration) er
 		}
 		conns = append(conns, c)
 	}
-	cpu, disk, before := s.cpu(s.ingest), s.disk(), s.metric(s.ingestURL, "tasktracer_bus_append_records_total")
+	before, err := s.records()
+	if err != nil {
+		return err
+	}
+	cpu, disk := cpuOf(s.ingest), s.disk()
 	if err := paced(ctx, long, 10, func() error {
 		for _, c := range conns {
 			if err := send(ctx, c); err != nil {
@@ -102,21 +109,24 @@ func (s *stage) trickle(ctx context.Context, clients int, long time.Duration) er
 		return err
 	}
 	want := float64(clients) * long.Seconds() * 10
-	for s.metric(s.ingestURL, "tasktracer_bus_append_records_total")-before < want {
+	for stored := before; stored-before < want; {
 		if err := pause(ctx); err != nil {
 			return err
 		}
+		if stored, err = s.records(); err != nil {
+			return err
+		}
 	}
-	used := s.cpu(s.ingest) - cpu
+	used := cpuOf(s.ingest) - cpu
 	fmt.Printf("ingest, %d clients, ten lines of 200 bytes a second each: %.0f records a CPU second; resident at most %d MiB\n",
-		clients, want/used.Seconds(), s.peak(s.ingest)>>20)
+		clients, want/used.Seconds(), memory(s.ingest, "VmHWM")>>20)
 	return s.stored("a trickle", disk, want*200)
 }
 
 // crowd has many viewers watch one client that sends fifty lines a second, an event for each.
 func (s *stage) crowd(ctx context.Context, viewers int, long time.Duration) error {
 	var heard atomic.Int64
-	idle := s.resident(s.gateway)
+	idle := memory(s.gateway, "VmRSS")
 	var conns []*socketio.Client
 	defer func() {
 		for _, c := range conns {
@@ -140,7 +150,7 @@ func (s *stage) crowd(ctx context.Context, viewers int, long time.Duration) erro
 			}
 		})
 		watch := map[string]any{"task": task, "from": []string{"crowd"}}
-		if err := c.Emit(ctx, "authenticate", map[string]any{"type": "browser_token", "token": s.browser, "watch": watch}); err != nil {
+		if err := c.Emit(ctx, "authenticate", map[string]any{"type": "browser_token", "token": s.Browser, "watch": watch}); err != nil {
 			return err
 		}
 		select {
@@ -149,13 +159,13 @@ func (s *stage) crowd(ctx context.Context, viewers int, long time.Duration) erro
 			return ctx.Err()
 		}
 	}
-	each := (s.resident(s.gateway) - idle) / int64(viewers)
+	each := (memory(s.gateway, "VmRSS") - idle) / int64(viewers)
 	c, err := s.sender(ctx, "crowd")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	cpu := s.cpu(s.gateway)
+	cpu := cpuOf(s.gateway)
 	if err := paced(ctx, long, 50, func() error { return send(ctx, c) }); err != nil {
 		return err
 	}
@@ -165,9 +175,9 @@ func (s *stage) crowd(ctx context.Context, viewers int, long time.Duration) erro
 			return err
 		}
 	}
-	rate := float64(want) / (s.cpu(s.gateway) - cpu).Seconds()
+	rate := float64(want) / (cpuOf(s.gateway) - cpu).Seconds()
 	fmt.Printf("gateway, %d viewers of fifty lines of 200 bytes a second, an event each: %.0f events a CPU second, that is %.0f viewers of ten lines a second a core; %d KiB a viewer, resident at most %d MiB\n",
-		viewers, rate, rate/10, each>>10, s.peak(s.gateway)>>20)
+		viewers, rate, rate/10, each>>10, memory(s.gateway, "VmHWM")>>20)
 	return nil
 }
 
@@ -192,7 +202,7 @@ func (s *stage) sender(ctx context.Context, id string) (*socketio.Client, error)
 			let <- nil
 		}
 	})
-	err = c.Emit(ctx, "authenticate", map[string]any{"type": "client", "token": s.client, "id": id, "task": map[string]any{"name": task, "cmd": "-"}})
+	err = c.Emit(ctx, "authenticate", map[string]any{"type": "client", "token": s.Client, "id": id, "task": map[string]any{"name": task, "cmd": "-"}})
 	if err != nil {
 		return nil, err
 	}
@@ -234,101 +244,15 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// stage is the processes.
+// stage is the log and the tokens, and an ingest and a gateway whose use is measured.
 type stage struct {
-	tasktracer, tt, dir   string
-	client, browser       string // tokens
+	*system.System
+	ingest, gateway       *exec.Cmd
 	ingestURL, gatewayURL string
-
-	all, ingest, gateway *exec.Cmd
 }
 
-func newStage(ctx context.Context, bin string) (s *stage, err error) {
-	s = &stage{}
-	if bin, err = filepath.Abs(bin); err != nil {
-		return nil, err
-	}
-	s.tasktracer, s.tt = filepath.Join(bin, "tasktracer"), filepath.Join(bin, "tt")
-	if s.dir, err = os.MkdirTemp("", "bench-sizing-"); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	config := filepath.Join(s.dir, "config.json")
-	secret := `{"secret": "for a measurement only, %s", "options": {"algorithm": "HS256", "expiresIn": "1 day"}}`
-	text := fmt.Sprintf(`{"jwt": {"clientToken": `+secret+`, "browserToken": `+secret+`, "baseToken": `+secret+`}}`, "client", "browser", "base")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	for kind, to := range map[string]*string{"client_token": &s.client, "browser_token": &s.browser} {
-		out, err := exec.CommandContext(ctx, s.tasktracer, "tokengen", "--config", config, "--ns", "bench", "--type", kind, "--period", "7 days").Output()
-		if err != nil {
-			return nil, fmt.Errorf("tokengen: %w", err)
-		}
-		*to = strings.TrimSpace(string(out))
-	}
-	nats := fmt.Sprintf("127.0.0.1:%d", 20_000+os.Getpid()%10_000)
-	if s.all, _, err = s.serve(ctx, "all", "--data", filepath.Join(s.dir, "data"), "--config", config, "--nats-listen", nats, "--log-max-bytes", "8000000000"); err != nil {
-		return nil, err
-	}
-	if s.ingest, s.ingestURL, err = s.serve(ctx, "ingest", "--nats", "nats://"+nats); err != nil {
-		return nil, err
-	}
-	s.gateway, s.gatewayURL, err = s.serve(ctx, "gateway", "--nats", "nats://"+nats)
-	return s, err
-}
-
-func (s *stage) close() {
-	for _, cmd := range []*exec.Cmd{s.gateway, s.ingest, s.all} {
-		if cmd != nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait() // it was killed
-		}
-	}
-	_ = os.RemoveAll(s.dir)
-}
-
-// serve starts one of ours on a free port, and returns it and its URL when it is ready.
-func (s *stage) serve(ctx context.Context, role string, args ...string) (*exec.Cmd, string, error) {
-	cmd := exec.Command(s.tasktracer, append([]string{role, "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info"}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	errs, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	said := bufio.NewScanner(errs)
-	for said.Scan() {
-		var entry struct{ Msg, Addr string }
-		if json.Unmarshal(said.Bytes(), &entry) != nil || entry.Msg != "listening" {
-			continue
-		}
-		go func() {
-			for said.Scan() { // until the process ends
-			}
-		}()
-		for url := "http://" + entry.Addr; ; {
-			if resp, err := http.Get(url + "/readyz"); err == nil {
-				_ = resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					return cmd, url, nil
-				}
-			}
-			if err := pause(ctx); err != nil {
-				return cmd, "", err
-			}
-		}
-	}
-	return cmd, "", fmt.Errorf("tasktracer %s did not start", role)
-}
-
-// cpu is the CPU time that a process has used, in the kernel's ticks of 10 ms.
-func (s *stage) cpu(cmd *exec.Cmd) time.Duration {
+// cpuOf is the CPU time that a process has used, in the kernel's ticks of 10 ms.
+func cpuOf(cmd *exec.Cmd) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
 	if err != nil {
 		return 0
@@ -336,30 +260,19 @@ func (s *stage) cpu(cmd *exec.Cmd) time.Duration {
 	// The name, in brackets, may have blanks; utime and stime are the 12th and 13th after it.
 	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	user, _ := strconv.Atoi(f[11]) // the kernel writes numbers
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	kernel, _ := strconv.Atoi(f[12])
+	return time.Duration(user+kernel) * 10 * time.Millisecond
 }
 
-func (s *stage) peak(cmd *exec.Cmd) int64     { return s.status(cmd, "VmHWM:") }
-func (s *stage) resident(cmd *exec.Cmd) int64 { return s.status(cmd, "VmRSS:") }
-
-func (s *stage) status(cmd *exec.Cmd, key string) int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for l := range strings.SplitSeq(string(status), "\n") {
-		if v, ok := strings.CutPrefix(l, key); ok {
-			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64) // the kernel writes numbers
-			return kb << 10
-		}
-	}
-	return 0
+// memory is in bytes; 0 where the kernel does not say, which the table shows.
+func memory(cmd *exec.Cmd, name string) int64 {
+	n, _ := system.Memory(cmd, name)
+	return n
 }
 
 // disk is what the log's files have allotted, in bytes.
 func (s *stage) disk() (bytes int64) {
-	_ = filepath.WalkDir(filepath.Join(s.dir, "data"), func(_ string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(filepath.Join(s.Dir, "data"), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil // files come and go
 		}
@@ -371,17 +284,7 @@ func (s *stage) disk() (bytes int64) {
 	return bytes
 }
 
-func (s *stage) metric(url, name string) float64 {
-	resp, err := http.Get(url + "/metrics")
-	if err != nil {
-		return 0
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			n, _ := strconv.ParseFloat(v, 64) // it is a number
-			return n
-		}
-	}
-	return 0
+// records is how many ingest has stored.
+func (s *stage) records() (float64, error) {
+	return system.Metric(s.ingestURL, "tasktracer_bus_append_records_total")
 }
