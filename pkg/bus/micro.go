@@ -78,13 +78,16 @@ func (b *Bus) Serve(ctx context.Context, name, version string, endpoints ...Endp
 func (b *Bus) answer(ctx context.Context, e Endpoint, req micro.Request) {
 	hctx, cancel := context.WithTimeout(ctx, requestWithin)
 	defer cancel()
+	// Not by req.Respond or req.Error: what they note in the request, micro reads as soon as its handler has returned, and this is beside it.
+	reply := nats.NewMsg(req.Reply())
 	data, err := e.Handle(hctx, req.Data())
 	if err == nil {
-		err = req.Respond(data)
+		reply.Data = data
 	} else {
-		err = req.Error("500", err.Error(), nil)
+		reply.Header.Set(micro.ErrorHeader, err.Error())
+		reply.Header.Set(micro.ErrorCodeHeader, "500")
 	}
-	if err != nil {
+	if err := b.live.nc.PublishMsg(reply); err != nil {
 		b.log.Warn("answer", "endpoint", e.Name, "err", err)
 	}
 }

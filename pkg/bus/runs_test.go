@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -346,9 +348,18 @@ func TestRequestAndServe(t *testing.T) {
 		}
 		return by["one hi"] && by["two hi"]
 	})
-	if _, err := b.Request(deadline(t), "tt.svc.test", []byte("bad")); err == nil || errors.Is(err, ErrNoService) {
-		t.Errorf("Request that fails = %v, want the service's error", err)
+	// Many at a time, for the race detector to see an answer beside what micro does after its handler.
+	var asking sync.WaitGroup
+	for range 16 {
+		asking.Go(func() {
+			for range 100 {
+				if _, err := b.Request(deadline(t), "tt.svc.test", []byte("bad")); err == nil || !strings.Contains(err.Error(), "that is bad") {
+					t.Errorf("Request that fails = %v, want the service's error", err)
+				}
+			}
+		})
 	}
+	asking.Wait()
 	for _, stop := range stops {
 		stop()
 	}
