@@ -16,8 +16,11 @@ import (
 const (
 	// wrongDoorLinger lets the answer at the wrong door arrive before the connection ends.
 	wrongDoorLinger = time.Second
-	// minMessage is the smallest --max-message.
+	// minMessage is the smallest --max-message: a packet of a numbered client holds up to 1 MiB, and what is a little larger is to get an answer, not a
+	// closed connection.
 	minMessage = 2 << 20
+	// Bounds of --send-buffer: below, nothing is joined; above, a gateway's memory would not be what the operating guide reckons with.
+	minSendBuffer, maxSendBuffer = 16 << 10, 1 << 20
 )
 
 // server is a role behind the door; it takes over the connection's events.
@@ -29,59 +32,67 @@ type server interface {
 type roles struct{ ingest, gateway server }
 
 type doorConfig struct {
-	Origins        string
-	MaxConns       int
-	TrustedProxies int
-	Compress       bool
-
-	MaxMessage, MaxAttachments, MaxPackets int
-	HandshakeRate                          float64
-	HandshakeBurst                         int
-	WriteTimeout                           time.Duration
-	ConnectTimeout, AuthenticateTimeout    time.Duration
+	Origins             string
+	AuthenticateTimeout time.Duration
+	Sockets             socketio.Config // what the flags say of it
 }
 
 func (c *doorConfig) register(fs *flag.FlagSet) {
+	s := &c.Sockets
 	fs.StringVar(&c.Origins, "origins", "", "allowed Origin `values` of browsers, with commas between; empty: any, for tokens, not cookies, tell who is who")
-	fs.IntVar(&c.MaxConns, "max-connections", 20_000, "largest `number` of Socket.IO connections")
-	fs.IntVar(&c.MaxMessage, "max-message", 4<<20, "`bytes` of one Socket.IO message; a larger one ends its connection")
-	fs.IntVar(&c.MaxAttachments, "max-attachments", 64, "largest `number` of binary attachments of one message")
-	fs.IntVar(&c.MaxPackets, "max-packets", 20_000, "largest `number` of packets in one polling request")
-	fs.Float64Var(&c.HandshakeRate, "handshake-rate", 500, "handshakes a second and `address`; behind a proxy set --trusted-proxies too; negative: no limit")
-	fs.IntVar(&c.HandshakeBurst, "handshake-burst", 2000, "`handshakes` an address may make at once")
-	fs.DurationVar(&c.WriteTimeout, "write-timeout", 30*time.Second, "a connection that takes nothing for so long is closed")
-	fs.DurationVar(&c.ConnectTimeout, "connect-timeout", 10*time.Second, "how long a client of generations 3 and 4 may take from the handshake to CONNECT")
 	fs.DurationVar(&c.AuthenticateTimeout, "authenticate-timeout", 5*time.Second, "how long a socket may be silent before it sends authenticate; then it is told to go")
-	fs.IntVar(&c.TrustedProxies, "trusted-proxies", 0, "`number` of proxies in front whose X-Forwarded-For is believed")
-	fs.BoolVar(&c.Compress, "compress", false, "offer permessage-deflate; about 6 times the CPU on small messages")
+	fs.IntVar(&s.MaxConns, "max-connections", 20_000, "largest `number` of Socket.IO connections")
+	fs.IntVar(&s.MaxMessage, "max-message", 4<<20, "`bytes` of one Socket.IO message; a larger one ends its connection")
+	fs.IntVar(&s.MaxAttachments, "max-attachments", 64, "largest `number` of binary attachments of one message")
+	fs.IntVar(&s.MaxBody, "max-body", 0, "`bytes` of one polling request, a larger one ends its connection; 0: 16 MiB, or one and a half of --max-message if that is more")
+	fs.IntVar(&s.MaxPackets, "max-packets", 20_000, "largest `number` of packets in one polling request")
+	fs.DurationVar(&s.BodyTimeout, "body-timeout", time.Minute, "how long a polling request may take to come in")
+	fs.IntVar(&s.SendBuffer, "send-buffer", 128<<10, "`bytes` that wait for one connection; its viewer is served from the log when there are more")
+	fs.Float64Var(&s.HandshakeRate, "handshake-rate", 500, "handshakes a second and `address`; behind a proxy set --trusted-proxies too; negative: no limit")
+	fs.IntVar(&s.HandshakeBurst, "handshake-burst", 2000, "`handshakes` an address may make at once")
+	fs.DurationVar(&s.WriteTimeout, "write-timeout", 30*time.Second, "a connection that takes nothing for so long is closed")
+	fs.DurationVar(&s.ConnectTimeout, "connect-timeout", 10*time.Second, "how long a client of generations 3 and 4 may take from the handshake to CONNECT")
+	fs.DurationVar(&s.UpgradeTimeout, "upgrade-timeout", 10*time.Second, "how long the change from polling to WebSocket may take; then the session stays on polling")
+	fs.DurationVar(&s.PingInterval, "ping-interval", 25*time.Second, "time between two heartbeats")
+	fs.DurationVar(&s.PingTimeout, "ping-timeout", time.Minute, "a client not heard of for so long after a heartbeat was due is gone")
+	fs.IntVar(&s.TrustedProxies, "trusted-proxies", 0, "`number` of proxies in front whose X-Forwarded-For is believed")
+	fs.BoolVar(&s.Compress, "compress", false, "offer permessage-deflate; about 6 times the CPU on small messages")
 }
 
 func (c *doorConfig) validate() error {
-	if c.MaxConns < 1 {
-		return fmt.Errorf("--max-connections %d: want at least 1", c.MaxConns)
-	}
-	if c.TrustedProxies < 0 {
-		return fmt.Errorf("--trusted-proxies %d: want 0 or more", c.TrustedProxies)
-	}
-	// A packet of a numbered client holds up to 1 MiB; what is a little larger is to get an answer, not a closed connection.
-	if c.MaxMessage < minMessage {
-		return fmt.Errorf("--max-message %d: want at least %d", c.MaxMessage, minMessage)
-	}
-	if c.HandshakeRate == 0 {
+	s := &c.Sockets
+	if s.HandshakeRate == 0 {
 		return fmt.Errorf("--handshake-rate 0: nobody could come in")
 	}
+	if s.SendBuffer > maxSendBuffer {
+		return fmt.Errorf("--send-buffer %d: want at most %d", s.SendBuffer, maxSendBuffer)
+	}
+	if least := s.MaxMessage + s.MaxMessage/2; s.MaxBody != 0 && s.MaxBody < least { // one message, as base64
+		return fmt.Errorf("--max-body %d: want at least %d, for a message of --max-message", s.MaxBody, least)
+	}
 	for _, v := range []struct {
-		flag string
-		n    int
-	}{{"max-attachments", c.MaxAttachments}, {"max-packets", c.MaxPackets}, {"handshake-burst", c.HandshakeBurst}} {
-		if v.n < 1 {
-			return fmt.Errorf("--%s %d: want at least 1", v.flag, v.n)
+		flag     string
+		n, least int
+	}{
+		{"max-connections", s.MaxConns, 1},
+		{"trusted-proxies", s.TrustedProxies, 0},
+		{"max-message", s.MaxMessage, minMessage},
+		{"max-attachments", s.MaxAttachments, 1},
+		{"max-packets", s.MaxPackets, 1},
+		{"send-buffer", s.SendBuffer, minSendBuffer},
+		{"handshake-burst", s.HandshakeBurst, 1},
+	} {
+		if v.n < v.least {
+			return fmt.Errorf("--%s %d: want at least %d", v.flag, v.n, v.least)
 		}
 	}
 	for _, v := range []struct {
 		flag string
 		d    time.Duration
-	}{{"write-timeout", c.WriteTimeout}, {"connect-timeout", c.ConnectTimeout}, {"authenticate-timeout", c.AuthenticateTimeout}} {
+	}{
+		{"write-timeout", s.WriteTimeout}, {"connect-timeout", s.ConnectTimeout}, {"authenticate-timeout", c.AuthenticateTimeout},
+		{"body-timeout", s.BodyTimeout}, {"upgrade-timeout", s.UpgradeTimeout}, {"ping-interval", s.PingInterval}, {"ping-timeout", s.PingTimeout},
+	} {
 		if v.d < time.Second {
 			return fmt.Errorf("--%s %v: want at least 1s", v.flag, v.d)
 		}
@@ -101,12 +112,10 @@ type door struct {
 // openDoor makes the Socket.IO server and mounts it. Requests for a sibling's session are passed to it by the address in its lease.
 func openDoor(h *host, cfg doorConfig, r roles, siblings *bus.Processes) (*door, error) {
 	d := &door{roles: r, patience: cfg.AuthenticateTimeout, metrics: newDoorMetrics(h.registry)}
-	sockets, err := socketio.NewServer(socketio.Config{
-		Name: h.self.Incarnation, MaxConns: cfg.MaxConns, TrustedProxies: cfg.TrustedProxies, Compress: cfg.Compress,
-		MaxMessage: cfg.MaxMessage, MaxAttachments: cfg.MaxAttachments, MaxPackets: cfg.MaxPackets,
-		HandshakeRate: cfg.HandshakeRate, HandshakeBurst: cfg.HandshakeBurst, WriteTimeout: cfg.WriteTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		Origins: splitList(cfg.Origins), Log: h.log, Metrics: d.metrics.sockets(), Peer: peer(siblings),
-	}, d.accept)
+	sc := cfg.Sockets
+	sc.Name, sc.Origins = h.self.Incarnation, splitList(cfg.Origins)
+	sc.Log, sc.Metrics, sc.Peer = h.log, d.metrics.sockets(), peer(siblings)
+	sockets, err := socketio.NewServer(sc, d.accept)
 	if err != nil {
 		return nil, err
 	}

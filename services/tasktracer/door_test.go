@@ -22,6 +22,15 @@ func TestDoorRefusesLimits(t *testing.T) {
 		"hurried writes":   {"--write-timeout 10ms", "--write-timeout"},
 		"hurried CONNECT":  {"--connect-timeout 10ms", "--connect-timeout"},
 		"hurried tokens":   {"--authenticate-timeout 0s", "--authenticate-timeout"},
+		"small bodies":     {"--max-body 1048576", "--max-body"},
+		"large messages":   {"--max-message 33554432", ""},
+		"body for message": {"--max-message 33554432 --max-body 33554432", "--max-body"},
+		"slow bodies":      {"--body-timeout 0s", "--body-timeout"},
+		"no buffer":        {"--send-buffer 0", "--send-buffer"},
+		"large buffer":     {"--send-buffer 2097152", "--send-buffer"},
+		"hurried upgrade":  {"--upgrade-timeout 1ms", "--upgrade-timeout"},
+		"hurried pings":    {"--ping-interval 1ms", "--ping-interval"},
+		"hurried pongs":    {"--ping-timeout 1ms", "--ping-timeout"},
 		"all of them good": {"--connect-timeout 1s --authenticate-timeout 1m --max-message 8388608 --max-attachments 1 --max-packets 10 --handshake-burst 1 --write-timeout 5s", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -98,9 +98,14 @@ func (b *bare) emit(payload []byte) {
 	}
 }
 
-// write joins what has piled up, up to 32 KiB at a time.
+// joinBuffers are borrowed for the time of a write, as those of pkg/socketio are.
+var joinBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+// write joins what has piled up, up to 64 KiB at a time, as pkg/socketio does.
 func (c *bareConn) write() {
-	buf := make([]byte, 0, 32<<10)
+	p := joinBuffers.Get().(*[]byte)
+	defer joinBuffers.Put(p)
+	buf := *p
 	for {
 		c.mu.Lock()
 		batch := c.queue
