@@ -11,12 +11,14 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 // process is a peer that runs.
 type process struct {
 	cmd   *exec.Cmd
+	once  sync.Once // ends it
 	stdin io.Closer
 	addr  string
 }
@@ -51,7 +53,9 @@ func nodeDir() string {
 	return filepath.Join(filepath.Dir(file), "node")
 }
 
-func (p *process) stop() {
+func (p *process) stop() { p.once.Do(p.end) }
+
+func (p *process) end() {
 	_ = p.stdin.Close()
 	done := make(chan struct{})
 	go func() { _ = p.cmd.Wait(); close(done) }()
