@@ -64,7 +64,7 @@ cross: web ## build tt and tasktracer for the other systems (minutes the first t
 # They run the real binaries, so these are built first. Go shows no log of a test that passes: what they measured is in a file.
 test-modules: build chromium tools
 	@set -e; f=$$(mktemp); trap 'cat $$f; rm -f $$f' EXIT; \
-	for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && FIGURES=$$f CHECKS=all go test -race $(TESTFLAGS) ./...); done
+	for m in $(MODULES); do echo "cd $$m && go test -race $(TESTFLAGS) ./..."; (cd $$m && FIGURES=$$f CHECKS=all go test -race -timeout 15m $(TESTFLAGS) ./...); done
 
 # The page in a real browser, against the real services.
 test-page: build chromium

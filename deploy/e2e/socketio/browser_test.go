@@ -51,6 +51,7 @@ func TestBrowser(t *testing.T) {
 		for _, transport := range []string{"polling", "websocket", "default"} {
 			for _, from := range []string{"own page", "other origin"} {
 				t.Run(clients.Versions()[alias]+"/"+transport+"/"+from, func(t *testing.T) {
+					t.Parallel()
 					s := newServer(t, socketio.Config{MaxMessage: 8 << 20}, actor())
 					server := servePage(t, alias, s)
 					page := server
@@ -70,6 +71,7 @@ func TestBrowserOrigins(t *testing.T) {
 	for _, alias := range []string{"sio1", "sio4"} {
 		for _, transport := range []string{"polling", "websocket", "default"} {
 			t.Run(clients.Versions()[alias]+"/"+transport, func(t *testing.T) {
+				t.Parallel()
 				good, bad := servePage(t, alias, nil), servePage(t, alias, nil)
 				server := servePage(t, alias, newServer(t, socketio.Config{Origins: []string{good}}, actor()))
 				browse(t, bad, server, transport, "refused")
