@@ -362,6 +362,33 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestOneAddress: what counts as one address for the limit of handshakes.
+func TestOneAddress(t *testing.T) {
+	for _, tc := range []struct {
+		name, one, other string
+		same             bool
+	}{
+		{"same", "192.0.2.1", "192.0.2.1", true},
+		{"neighbours", "192.0.2.1", "192.0.2.2", false},
+		{"IPv4 in IPv6", "192.0.2.1", "::ffff:192.0.2.1", true},
+		{"one network", "2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true},
+		{"two networks", "2001:db8:1:2::1", "2001:db8:1:3::1", false},
+		{"zone", "fe80::1%eth0", "fe80::1%eth1", true},
+		{"no addresses", "unix", "@", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := newLimiter(0.001, 1)
+			now := time.Now()
+			if !l.allow(tc.one, now) {
+				t.Fatal("the first handshake was refused")
+			}
+			if got := !l.allow(tc.other, now); got != tc.same {
+				t.Errorf("%s and %s count as one: %v, want %v", tc.one, tc.other, got, tc.same)
+			}
+		})
+	}
+}
+
 func TestCORS(t *testing.T) {
 	_, base := serve(t, Config{}, echo)
 	const origin = "https://page.example"

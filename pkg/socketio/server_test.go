@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,5 +190,68 @@ func TestPanicEndsItsConnectionOnly(t *testing.T) {
 	}
 	if _, err := good.EmitAck(t.Context(), "ping"); err != nil {
 		t.Errorf("the other connection: %v", err)
+	}
+}
+
+// lateFlush is a ResponseWriter whose Flush comes back only when told to, long after the client has read the answer.
+type lateFlush struct {
+	http.ResponseWriter
+	back <-chan struct{}
+}
+
+func (l lateFlush) FlushError() error {
+	err := http.NewResponseController(l.ResponseWriter).Flush()
+	<-l.back
+	return err
+}
+
+// TestQuickPoller: a client that has read its answer and polls again before the server knows that the answer is through is not taken for one that polls twice at once.
+func TestQuickPoller(t *testing.T) {
+	conns := make(chan *Conn, 1)
+	s, base := serve(t, Config{}, func(c *Conn) { conns <- c })
+	back := make(chan struct{})
+	var late atomic.Bool
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && late.Swap(false) {
+			w = lateFlush{w, back}
+		}
+		s.ServeHTTP(w, r)
+	}))
+	through := sync.OnceFunc(func() { close(back) })
+	defer h.Close()
+	defer through()
+	u := strings.Replace(pollingSession(t, base, 4), base, h.URL, 1)
+	c := <-conns
+	if err := c.Emit(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	late.Store(true)
+	if status, body, _ := request(t, "GET", u, ""); status != 200 || body != `42["a"]` {
+		t.Fatalf("first answer = %d %s", status, body)
+	}
+	answer := make(chan string, 1)
+	go func() {
+		// On a connection of its own: on the first's, the server would not look at it yet.
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		res, err := client.Get(u)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		answer <- fmt.Sprintf("%d %s %v", res.StatusCode, body, err)
+	}()
+	select {
+	case got := <-answer:
+		t.Fatalf("second answer, before the first was known to be through: %s", got)
+	case <-time.After(100 * time.Millisecond): // it waits, or is on its way; both are to end well
+	}
+	through()
+	if err := c.Emit(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got != `200 42["b"] <nil>` {
+		t.Errorf("second answer = %s", got)
 	}
 }
