@@ -16,6 +16,7 @@ type Conn struct {
 	sid    string // the session id: whoever knows it can act as this client
 	id     string
 	eio    int
+	direct bool // begun on a WebSocket, not on polling
 	remote string
 	header http.Header
 	query  url.Values
@@ -70,11 +71,15 @@ func (c *Conn) ID() string { return c.id }
 func (c *Conn) Info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := Info{EIO: c.eio, Transport: "polling", Remote: c.remote, Header: c.header, Query: c.query}
-	if c.sock != nil {
-		i.Transport = "websocket"
+	return Info{EIO: c.eio, Transport: c.transport(), Remote: c.remote, Header: c.header, Query: c.query}
+}
+
+// transport is what the session is on, or begins on. The caller holds mu.
+func (c *Conn) transport() string {
+	if c.direct || c.sock != nil {
+		return "websocket"
 	}
-	return i
+	return "polling"
 }
 
 // Context ends when the connection does.
@@ -134,7 +139,7 @@ func (c *Conn) end(reason string) {
 	}
 	c.closed, c.reason = true, reason
 	c.lingering = reason == ReasonServerDisconnect && c.connected
-	sock, lingering := c.sock, c.lingering
+	sock, lingering, transport := c.sock, c.lingering, c.transport()
 	c.out.drop()
 	for id, ch := range c.acks {
 		close(ch)
@@ -145,7 +150,7 @@ func (c *Conn) end(reason string) {
 	c.mu.Unlock()
 
 	c.cancel()
-	c.srv.metrics.closed(reason)
+	c.srv.metrics.closed(c.eio, transport, reason)
 	c.srv.log.Debug("connection closed", "conn", c.id, "remote", c.remote, "reason", reason)
 	go c.finish(sock, lingering)
 }

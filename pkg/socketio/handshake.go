@@ -24,6 +24,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q url.Values,
 		return
 	}
 	c := s.newConn(r, q, eio, remote)
+	c.direct = transport == "websocket"
 	if reason := s.add(c); reason != "" {
 		s.metrics.refused(reason)
 		c.timer.Stop()

@@ -405,7 +405,7 @@ func TestCORS(t *testing.T) {
 
 func TestConnectTimeout(t *testing.T) {
 	closed := make(chan string, 1)
-	_, base := serve(t, Config{ConnectTimeout: 50 * time.Millisecond, Metrics: Metrics{Closed: func(r string) { closed <- r }}}, echo)
+	_, base := serve(t, Config{ConnectTimeout: 50 * time.Millisecond, Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, echo)
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(base, "http")+"/socket.io/?EIO=4&transport=websocket", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 func TestStalledReader(t *testing.T) {
 	closed := make(chan string, 1)
 	conns := make(chan *Conn, 1)
-	_, base := serve(t, Config{WriteTimeout: 500 * time.Millisecond, Metrics: Metrics{Closed: func(r string) { closed <- r }}}, func(c *Conn) { conns <- c })
+	_, base := serve(t, Config{WriteTimeout: 500 * time.Millisecond, Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, func(c *Conn) { conns <- c })
 	r := openRaw(t, base, 4) // and never reads again
 	_ = r.ws.NetConn().(*net.TCPConn).SetReadBuffer(4096)
 	c := <-conns
@@ -281,7 +281,7 @@ func TestIdleIsSmall(t *testing.T) {
 func TestClientThatNeverPolls(t *testing.T) {
 	closed := make(chan string, 1)
 	conns := make(chan *Conn, 1)
-	_, base := serve(t, Config{WriteTimeout: 300 * time.Millisecond, Metrics: Metrics{Closed: func(r string) { closed <- r }}}, func(c *Conn) { conns <- c })
+	_, base := serve(t, Config{WriteTimeout: 300 * time.Millisecond, Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, func(c *Conn) { conns <- c })
 	pollingSession(t, base, 4)
 	c := <-conns
 	if err := c.Emit(t.Context(), "a"); err != nil {
@@ -340,7 +340,7 @@ func TestBusyHandler(t *testing.T) {
 func TestPingTimeout(t *testing.T) {
 	for _, eio := range []int{3, 4} {
 		closed := make(chan string, 1)
-		_, base := serve(t, Config{PingInterval: 50 * time.Millisecond, PingTimeout: 50 * time.Millisecond, Metrics: Metrics{Closed: func(r string) { closed <- r }}}, echo)
+		_, base := serve(t, Config{PingInterval: 50 * time.Millisecond, PingTimeout: 50 * time.Millisecond, Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, echo)
 		openRaw(t, base, eio)
 		if got := <-closed; got != ReasonPingTimeout {
 			t.Errorf("EIO%d: reason = %q, want %q", eio, got, ReasonPingTimeout)

@@ -156,7 +156,7 @@ func (c *Conn) upgradeTo(k *socket) {
 		k.kill()
 		return
 	}
-	c.srv.metrics.upgraded()
+	c.srv.metrics.upgraded(c.eio)
 	c.readAll(k)
 }
 

@@ -9,7 +9,7 @@ type Metrics struct {
 	chunks, repeats, encodings, reads, cacheHits, lagged, missed prometheus.Counter
 	events, eventBytes, deleted, stalled                         prometheus.Counter
 
-	gaps, retries, refused, ended, http *prometheus.CounterVec
+	authentications, gaps, retries, refused, ended, http *prometheus.CounterVec
 
 	delay prometheus.Histogram
 }
@@ -55,6 +55,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		deleted:    counter("deletions_total", "Runs deleted through the API."),
 		stalled:    counter("http_stalled_total", "HTTP callers let go because they took nothing of their answer."),
 
+		authentications: vec("authentications_total", "Viewers that asked to watch a task, by what became of it.", "outcome"),
+
 		gaps:    vec("gaps_total", "Gaps that viewers were told of.", "reason"),
 		retries: vec("retries_total", "Requests to NATS made again.", "op"),
 		refused: vec("refused_total", "What viewers and API callers asked for and did not get.", "reason"),
@@ -68,10 +70,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	reg.MustRegister(m.delay)
-	// What a panel shows, or an alert counts, is there from the start.
-	for _, code := range []string{"bad_request", "bad_cursor", "wrong_endpoint", "busy", "not_found", "token_invalid", "token_expired", "token_revoked"} {
-		m.refused.WithLabelValues(code)
+	// Each value is there, at 0, from the start: a rate needs something to begin from, and a panel something to show. Of HTTP's routes and codes only
+	// those that come.
+	tokens := []string{"token_missing", "token_invalid", "token_expired", "token_revoked"}
+	begin := func(vec *prometheus.CounterVec, values ...string) {
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
 	}
-	m.gaps.WithLabelValues("retention")
+	begin(m.authentications, append(tokens, "accepted", "bad_request", "wrong_endpoint", "busy")...)
+	begin(m.refused, append(tokens, "bad_request", "bad_cursor", "forbidden", "not_found", "ambiguous", "gone", "range_not_satisfiable", "too_many", "unreadable", "busy")...)
+	begin(m.ended, append(tokens, "bad_request", "wrong_endpoint", "busy", "expired", "revoked")...)
+	begin(m.gaps, "retention")
+	begin(m.retries, "read", "locate", "subscribe", "tail", "processes")
 	return m
 }

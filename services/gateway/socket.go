@@ -76,6 +76,7 @@ func (v *viewer) authenticate(arg json.RawMessage) {
 		v.noEntry(h, err)
 		return
 	}
+	v.s.m.authentications.WithLabelValues("accepted").Inc()
 	a := answer{Task: &answerTask{h.task}, From: h.from, NS: &claims.Namespace}
 	if h.v2 {
 		a.V = 2
@@ -122,14 +123,14 @@ func (v *viewer) noEntry(h hello, err error) {
 	v.leaving = true
 	if code == "" {
 		v.s.log.Warn("verify a viewer's token", "err", err)
-		v.s.m.ended.WithLabelValues("busy").Inc()
+		v.turnAway("busy")
 		if h.v2 {
 			v.emit("authenticated", answer{Error: "tokens cannot be verified at the moment", Code: "busy", Retry: 1000})
 		}
 		v.later(func() { v.conn.Close("busy") }) // not a disconnect: clients come again by themselves
 		return
 	}
-	v.s.m.ended.WithLabelValues(code).Inc()
+	v.turnAway(code)
 	if h.v2 {
 		v.emit("authenticated", answer{Error: plain(err), Code: code})
 	}
@@ -149,9 +150,15 @@ func plain(err error) string {
 // refuse answers with an error and disconnects a little later.
 func (v *viewer) refuse(a answer, reason string) {
 	v.leaving = true
-	v.s.m.ended.WithLabelValues(reason).Inc()
+	v.turnAway(reason)
 	v.emit("authenticated", a)
 	v.later(v.conn.Disconnect)
+}
+
+// turnAway counts a viewer that is not let in, and whose socket ends with it.
+func (v *viewer) turnAway(why string) {
+	v.s.m.authentications.WithLabelValues(why).Inc()
+	v.s.m.ended.WithLabelValues(why).Inc()
 }
 
 func (v *viewer) later(fn func()) {

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	// What a panel shows, or an alert counts, is there from the start.
 	for vec, values := range map[*prometheus.CounterVec][]string{
-		m.authentications: {"accepted", "full", "trouble", "name", "id", "run", "token_invalid", "token_expired", "token_revoked"},
+		m.authentications: {"accepted", "full", "trouble", "name", "id", "run", "token_missing", "token_invalid", "token_expired", "token_revoked"},
 		m.records:         {"STDOUT", "STDERR", "RAW", "NOTE", "EXIT"},
 		m.refusedPackets:  {"gap", "too_large", "taken", "malformed"},
 		m.dropped:         {"payload_too_large", "client_limit"},

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -11,7 +11,7 @@ import (
 
 type doorMetrics struct {
 	authenticates, opened, closed, refused, forwarded *prometheus.CounterVec
-	open                                              prometheus.Gauge
+	open                                              *prometheus.GaugeVec
 	upgraded, received, receivedBytes                 prometheus.Counter
 	written, writtenBytes, writes, panicked           prometheus.Counter
 }
@@ -33,7 +33,9 @@ func newDoorMetrics(reg prometheus.Registerer) *doorMetrics {
 		closed:        vec("sessions_closed_total", "Sessions ended, by reason.", "reason"),
 		refused:       vec("requests_refused_total", "Requests refused, by reason.", "reason"),
 		forwarded:     vec("requests_forwarded_total", "Requests passed to the process that holds their session.", "outcome"),
-		open:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasktracer_door_sessions_open", Help: "Sessions now open."}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tasktracer_door_sessions_open", Help: "Sessions now open, by Engine.IO generation and the transport that they are on.",
+		}, []string{"eio", "transport"}),
 		upgraded:      counter("sessions_upgraded_total", "Sessions that went from polling to WebSocket."),
 		received:      counter("messages_received_total", "Messages read."),
 		receivedBytes: counter("received_bytes_total", "Bytes of messages read."),
@@ -50,12 +52,15 @@ func newDoorMetrics(reg prometheus.Registerer) *doorMetrics {
 // begin makes the series that a panel shows, or an alert counts, be there from the start.
 func (m *doorMetrics) begin() {
 	for _, eio := range []string{"3", "4"} {
-		m.opened.WithLabelValues(eio, "polling")
-		m.opened.WithLabelValues(eio, "websocket")
+		for _, transport := range []string{"polling", "websocket"} {
+			m.opened.WithLabelValues(eio, transport)
+			m.open.WithLabelValues(eio, transport)
+		}
 	}
 	for _, reason := range []string{
 		socketio.ReasonClientDisconnect, socketio.ReasonServerDisconnect, socketio.ReasonTransportClose, socketio.ReasonTransportError,
-		socketio.ReasonPingTimeout, socketio.ReasonWriteTimeout, socketio.ReasonTooLarge, socketio.ReasonMalformed, socketio.ReasonPanic, socketio.ReasonShutdown,
+		socketio.ReasonPingTimeout, socketio.ReasonWriteTimeout, socketio.ReasonConnectTimeout, socketio.ReasonTooLarge, socketio.ReasonMalformed, socketio.ReasonPanic, socketio.ReasonShutdown,
+		"busy", "taken", "revoked", "stopping", // said by ingest and gateway
 	} {
 		m.closed.WithLabelValues(reason)
 	}
@@ -76,11 +81,20 @@ func (m *doorMetrics) begin() {
 func (m *doorMetrics) sockets() socketio.Metrics {
 	return socketio.Metrics{
 		Opened: func(eio int, transport string) {
-			m.open.Inc()
-			m.opened.WithLabelValues(fmt.Sprint(eio), transport).Inc()
+			generation := strconv.Itoa(eio)
+			m.open.WithLabelValues(generation, transport).Inc()
+			m.opened.WithLabelValues(generation, transport).Inc()
 		},
-		Upgraded:  m.upgraded.Inc,
-		Closed:    func(reason string) { m.open.Dec(); m.closed.WithLabelValues(reason).Inc() },
+		Upgraded: func(eio int) {
+			generation := strconv.Itoa(eio)
+			m.open.WithLabelValues(generation, "polling").Dec()
+			m.open.WithLabelValues(generation, "websocket").Inc()
+			m.upgraded.Inc()
+		},
+		Closed: func(eio int, transport, reason string) {
+			m.open.WithLabelValues(strconv.Itoa(eio), transport).Dec()
+			m.closed.WithLabelValues(reason).Inc()
+		},
 		Refused:   func(reason string) { m.refused.WithLabelValues(reason).Inc() },
 		Forwarded: func(outcome string) { m.forwarded.WithLabelValues(outcome).Inc() },
 		Received:  func(bytes int) { m.received.Inc(); m.receivedBytes.Add(float64(bytes)) },

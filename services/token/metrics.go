@@ -32,19 +32,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tasktracer_token_revoked_tokens", Help: "Revoked tokens that this replica remembers.",
 		}),
 	}
-	// What a panel shows, or an alert counts, is there from the start.
-	for _, want := range auth.Types() {
-		for _, outcome := range []string{"good", "token_invalid", "token_expired", "token_revoked"} {
+	// Each value is there, at 0, from the start: a rate needs something to begin from, and a panel something to show.
+	for _, want := range append(auth.Types(), unknownType) {
+		for _, outcome := range []string{"good", "token_missing", "token_invalid", "token_expired", "token_revoked"} {
 			m.verdicts.WithLabelValues(string(want), outcome)
+		}
+	}
+	for _, t := range auth.Types() {
+		m.issued.WithLabelValues(string(t))
+	}
+	for _, action := range []string{"generate", "share", "revoke"} {
+		for _, outcome := range []string{"good", "refused", "failed"} {
+			m.http.WithLabelValues(action, outcome)
 		}
 	}
 	reg.MustRegister(m.verdicts, m.issued, m.http, m.revocations, m.revoked)
 	return m
 }
 
+// unknownType stands for a type that there is not.
+const unknownType auth.Type = "unknown"
+
 // verified counts a verdict. The type comes from outside: only the known ones become a label.
 func (m *metrics) verified(want auth.Type, err error) {
-	label := "unknown"
+	label := string(unknownType)
 	for _, t := range auth.Types() {
 		if t == want {
 			label = string(t)

@@ -81,7 +81,7 @@ func TestFrozenClient(t *testing.T) {
 				closed, there := make(chan string, 1), make(chan struct{})
 				url := serve(t, socketio.Config{
 					PingInterval: 200 * time.Millisecond, PingTimeout: 500 * time.Millisecond,
-					Metrics: socketio.Metrics{Closed: func(reason string) { closed <- reason }},
+					Metrics: socketio.Metrics{Closed: func(_ int, _, reason string) { closed <- reason }},
 				}, func(*socketio.Conn) { close(there) })
 				cmd := exec.Command("node", "-e", "require(process.argv[1])(process.argv[2], {transports: [process.argv[3]], reconnection: false}); setInterval(() => {}, 1000)", alias, url, transport)
 				cmd.Dir = clients.Dir()
