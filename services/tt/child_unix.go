@@ -70,9 +70,10 @@ func (c *child) run(r *trace.Run) trace.Exit {
 // process is a started command.
 type process struct {
 	pid        int
-	group      int  // its process group; 0 where it shares tt's, on the user's terminal
-	pty        bool // it runs in a terminal of its own
-	out        *os.File
+	group      int      // its process group; 0 where it shares tt's, on the user's terminal
+	pty        bool     // it runs in a terminal of its own
+	both       *both    // its outputs, where they are read together
+	out        *os.File // else; its terminal's where it has one
 	err        *os.File // nil with a terminal
 	slave      *os.File // the command's side of its own terminal
 	over       chan struct{}
@@ -85,35 +86,27 @@ type process struct {
 	foreground func() bool   // tells that the user's terminal signals tt's group
 	say        func(format string, args ...any)
 
-	mu     sync.Mutex
-	last   time.Time // when output last came
-	closed bool
-	wake   func() // ends a wait for output; nil where closing does
+	mu   sync.Mutex
+	last time.Time // when output last came
+	wake func()    // ends a wait for output; nil where none is to be ended
 }
 
 func (c *child) start(path string) (*process, error) {
 	if c.terminal {
 		return c.startInTerminal(path)
 	}
-	outR, outW, err := os.Pipe()
+	p := &process{over: make(chan struct{}), foreground: func() bool { return foreground(c.sys) }}
+	outW, errW, err := p.open()
 	if err != nil {
-		return nil, err
-	}
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		outR.Close()
-		outW.Close()
 		return nil, err
 	}
 	defer outW.Close()
 	defer errW.Close()
-	p := &process{out: outR, err: errR, over: make(chan struct{}), foreground: func() bool { return foreground(c.sys) }}
 	attr := &syscall.SysProcAttr{}
 	shared := onTerminal(c.sys)
 	attr.Setpgid = !shared
 	if p.pid, err = c.spawn(path, []*os.File{c.sys.stdin, outW, errW}, attr); err != nil {
-		outR.Close()
-		errR.Close()
+		p.closeOutputs()
 		return nil, err
 	}
 	if !shared {
@@ -250,7 +243,6 @@ func latest(a, b time.Time) time.Time {
 func (p *process) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closed = true
 	if p.wake != nil {
 		p.wake()
 	}
@@ -259,6 +251,16 @@ func (p *process) close() {
 			_ = f.SetReadDeadline(time.Unix(1, 0)) // pipes and terminals have deadlines
 		}
 	}
+}
+
+// closeOutputs is for a command that could not be started.
+func (p *process) closeOutputs() {
+	if p.both != nil {
+		p.both.close()
+		return
+	}
+	p.out.Close()
+	p.err.Close()
 }
 
 func (p *process) noteRead() {

@@ -3,110 +3,178 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// read copies both outputs until they end. One thread waits for both, edge-triggered: the kernel then names them in the order in which each first had something
-// again, so that lines written in turn stay in turn. What one output got while the other was being read cannot be told apart any further.
-func (p *process) read(out, err *echo) {
-	if p.err == nil {
-		p.readOne(p.out, out)
-		return
+// both is the command's stdout and stderr, waited for together and edge-triggered: the kernel then names them in the order in which each first had something
+// again, so that what is written in turn stays in turn. What one of them got while the other was being read cannot be told apart any further.
+type both struct {
+	poll, wake int
+	pipes      [2]int // the reading ends; -1: closed
+	ended      [2]bool
+}
+
+// open makes the command's two outputs, before it is started: of what they have had from before they are waited for, nobody would know the order.
+func (p *process) open() (out, err *os.File, e error) {
+	var outs, errs [2]int
+	if e := unix.Pipe2(outs[:], unix.O_CLOEXEC); e != nil {
+		return nil, nil, os.NewSyscallError("pipe", e)
 	}
-	poll, e := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if e != nil {
-		p.readApart(out, err)
-		return
+	if e := unix.Pipe2(errs[:], unix.O_CLOEXEC); e != nil {
+		unix.Close(outs[0])
+		unix.Close(outs[1])
+		return nil, nil, os.NewSyscallError("pipe", e)
 	}
-	defer unix.Close(poll)
-	files := map[int32]*os.File{}
-	echoes := map[int32]*echo{}
-	for f, to := range map[*os.File]*echo{p.out: out, p.err: err} {
-		fd := int(f.Fd()) // from here on the file blocks, but for the flag set below
-		if unix.SetNonblock(fd, true) != nil ||
-			unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}) != nil {
-			p.readApart(out, err)
-			return
-		}
+	for _, fd := range []int{outs[0], errs[0]} {
+		_ = unix.SetNonblock(fd, true) // a pipe's flag can be set
 		// A larger pipe costs fewer changes between the command and tt. Where the user's share of such memory is used up it stays as it is.
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, copySize)
-		files[int32(fd)], echoes[int32(fd)] = f, to
 	}
-	wake, e := p.waker(poll)
-	if e != nil {
-		p.readApart(out, err)
-		return
+	if b, e := waitForBoth(outs[0], errs[0]); e == nil {
+		p.both, p.wake = b, b.end
+	} else {
+		// The user's share of what can be waited for is used up, say.
+		p.out, p.err = os.NewFile(uintptr(outs[0]), "stdout"), os.NewFile(uintptr(errs[0]), "stderr")
 	}
-	defer unix.Close(wake)
-	buf := make([]byte, copySize)
-	events := make([]unix.EpollEvent, 3)
-	for len(files) > 0 {
-		n, e := unix.EpollWait(poll, events, -1)
-		if errors.Is(e, unix.EINTR) {
-			continue
-		}
+	return os.NewFile(uintptr(outs[1]), "stdout"), os.NewFile(uintptr(errs[1]), "stderr"), nil
+}
+
+func waitForBoth(out, err int) (b *both, e error) {
+	b = &both{poll: -1, wake: -1, pipes: [2]int{out, err}}
+	defer func() {
 		if e != nil {
-			return
+			b.pipes = [2]int{-1, -1} // these stay open
+			b.close()
 		}
-		for _, ev := range events[:n] {
-			if int(ev.Fd) == wake {
-				return
-			}
-			f, to := files[ev.Fd], echoes[ev.Fd]
-			if f == nil {
-				continue
-			}
-			if !p.readReady(int(ev.Fd), to, buf, ev.Events&unix.EPOLLHUP != 0) {
-				f.Close()
-				delete(files, ev.Fd)
-			}
+	}()
+	if b.poll, e = unix.EpollCreate1(unix.EPOLL_CLOEXEC); e != nil {
+		return nil, e
+	}
+	if b.wake, e = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); e != nil {
+		return nil, e
+	}
+	for i, fd := range append(b.pipes[:], b.wake) {
+		if e = unix.EpollCtl(b.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(i)}); e != nil {
+			return nil, e
+		}
+	}
+	return b, nil
+}
+
+// end makes a wait return.
+func (b *both) end() {
+	_, _ = unix.Write(b.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a counter always takes 1
+}
+
+func (b *both) close() {
+	for _, fd := range append(b.pipes[:], b.wake, b.poll) {
+		if fd >= 0 {
+			unix.Close(fd)
 		}
 	}
 }
 
-// readReady reads what is there. It returns false at the end. ended says that nobody can write any more: that is announced only once, maybe together with
-// the last bytes, and so the end must be read for, too.
-func (p *process) readReady(fd int, to *echo, buf []byte, ended bool) bool {
+// read copies both outputs until they end.
+func (p *process) read(out, err *echo) {
+	if p.both == nil {
+		p.readApart(out, err)
+		return
+	}
+	defer p.closeBoth()
+	b, echoes := p.both, [2]*echo{out, err}
+	buf := make([]byte, copySize)
+	var turn []int // which are to be read, in that order
+	for {
+		var ok bool
+		if turn, ok = b.await(turn); !ok {
+			return
+		}
+		i := turn[0]
+		turn = append(turn[:0], turn[1:]...)
+		switch p.readSome(b.pipes[i], echoes[i], buf, b.ended[i]) {
+		case more:
+			turn = append(turn, i) // behind the other one: a flood holds nothing up
+		case over:
+			unix.Close(b.pipes[i])
+			if b.pipes[i] = -1; b.pipes[1-i] < 0 {
+				return
+			}
+		case empty:
+		}
+	}
+}
+
+// await appends to turn what has something to read by now; where there is nothing, it waits. It returns false when reading is to end.
+func (b *both) await(turn []int) (_ []int, ok bool) {
+	var events [3]unix.EpollEvent
+	for {
+		timeout := -1
+		if len(turn) > 0 {
+			timeout = 0
+		}
+		n, err := unix.EpollWait(b.poll, events[:], timeout)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, false // it cannot be
+		}
+		for _, ev := range events[:n] {
+			i := int(ev.Fd)
+			if i == len(b.pipes) {
+				return nil, false
+			}
+			b.ended[i] = b.ended[i] || ev.Events&unix.EPOLLHUP != 0
+			if b.pipes[i] >= 0 && !slices.Contains(turn, i) {
+				turn = append(turn, i)
+			}
+		}
+		if len(turn) > 0 {
+			return turn, true
+		}
+	}
+}
+
+// closeBoth is the end of reading. Nobody wakes it any more: the number of what was closed may soon be another file's.
+func (p *process) closeBoth() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake = nil
+	p.both.close()
+}
+
+// found is what a read says of its pipe.
+type found int
+
+const (
+	empty found = iota // what comes next is announced anew
+	more               // there may be more
+	over               // this was the end
+)
+
+// readSome reads once. ended says that nobody can write any more: that is announced only once, maybe together with the last bytes, and so the end must be read
+// for, too.
+func (p *process) readSome(fd int, to *echo, buf []byte, ended bool) found {
 	for {
 		n, err := unix.Read(fd, buf)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
-			return true
+			return empty
 		case err != nil || n == 0:
-			return false
+			return over
 		}
 		p.noteRead()
 		if !to.write(buf[:n]) {
-			return false
+			return over
 		}
 		if n < len(buf) && !ended {
-			// The pipe was empty just now: what comes next is announced anew. (Only a full buffer may have left something behind.)
-			return true
+			return empty // a pipe gives all that it has
 		}
+		return more
 	}
-}
-
-// waker makes close end the wait.
-func (p *process) waker(poll int) (int, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return 0, err
-	}
-	if err := unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
-		unix.Close(fd)
-		return 0, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wake = func() {
-		_, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a counter always takes 1
-	}
-	if p.closed {
-		p.wake()
-	}
-	return fd, nil
 }

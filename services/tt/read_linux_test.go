@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputs are a command's two outputs, before they are read.
+func outputs(t *testing.T) (p *process, out, err *os.File) {
+	t.Helper()
+	p = &process{over: make(chan struct{})}
+	out, err, e := p.open()
+	if e != nil {
+		t.Fatal(e)
+	}
+	if p.both == nil {
+		t.Fatal("the outputs are not read together")
+	}
+	return p, out, err
+}
+
+func write(t *testing.T, f *os.File, text string) {
+	t.Helper()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was written to one output and then to the other is read in that order, however long tt was not scheduled: also from before the reading began.
+func TestOrderOfOutputs(t *testing.T) {
+	for range 200 {
+		p, out, errs := outputs(t)
+		first, second := out, errs
+		if rand.IntN(2) == 0 {
+			first, second = errs, out
+		}
+		write(t, first, "1")
+		write(t, second, "2")
+		var got bytes.Buffer
+		done := make(chan struct{})
+		// What is shown of the first makes room for the next pair, so that each pair waits as a whole while tt is busy.
+		rounds := 0
+		next := writer(func(b []byte) (int, error) {
+			got.Write(b)
+			if rounds++; rounds%2 == 0 && rounds < 40 {
+				first, second := out, errs
+				if rand.IntN(2) == 0 {
+					first, second = errs, out
+				}
+				write(t, first, "1")
+				write(t, second, "2")
+			} else if rounds == 40 {
+				out.Close()
+				errs.Close()
+			}
+			return len(b), nil
+		})
+		go func() {
+			defer close(done)
+			p.read(&echo{to: next, sent: io.Discard}, &echo{to: next, sent: io.Discard})
+		}()
+		<-done
+		if want := strings.Repeat("12", 20); got.String() != want {
+			t.Fatalf("read in the order %s, want %s", got.String(), want)
+		}
+	}
+}
+
+type writer func(b []byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// One output that never ends holds the other one up for no longer than a read takes.
+func TestFloodHoldsNothingUp(t *testing.T) {
+	p, out, errs := outputs(t)
+	raw, err := out.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := make([]byte, copySize)
+	fill := func() {
+		err := raw.Control(func(fd uintptr) {
+			if err := unix.SetNonblock(int(fd), true); err != nil {
+				t.Error(err)
+			}
+			for {
+				if _, err := unix.Write(int(fd), full); errors.Is(err, syscall.EAGAIN) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	fill()
+	const enough = 1000
+	seen, floods := 0, 0
+	flood := writer(func(b []byte) (int, error) {
+		switch floods++; {
+		case floods == 3:
+			write(t, errs, "now")
+			fill()
+		case seen == 0 && floods < enough:
+			fill()
+		default:
+			out.Close()
+			errs.Close()
+		}
+		return len(b), nil
+	})
+	p.read(&echo{to: flood, sent: io.Discard}, &echo{to: writer(func(b []byte) (int, error) {
+		seen = floods
+		return len(b), nil
+	}), sent: io.Discard})
+	if seen == 0 || seen > 4 {
+		t.Errorf("stderr was read after %d reads of stdout, want 4 at most", seen)
+	}
+}
+
+// Reading that is ended leaves nothing behind that could be mistaken for another file.
+func TestEndOfReading(t *testing.T) {
+	p, out, errs := outputs(t)
+	defer out.Close()
+	defer errs.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.read(&echo{to: io.Discard, sent: io.Discard}, &echo{to: io.Discard, sent: io.Discard})
+	}()
+	write(t, out, "x")
+	p.close()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if p.wake != nil {
+		t.Error("it can still be woken: by a number that is another file's by now")
+	}
+	p.close()
+}
