@@ -112,6 +112,13 @@ func (a *Appender) Next() uint64 {
 	return a.accepted + 1
 }
 
+// Exited tells that the run's EXIT is stored (a LOST is none: that run may come back).
+func (a *Appender) Exited() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.run.Phase == frame.Exited
+}
+
 // Durable is the highest src that is durable; stalled says that a publish has been under way for more than 2 s.
 func (a *Appender) Durable() (src uint64, stalled bool) {
 	a.mu.Lock()

@@ -72,7 +72,7 @@ func flushOne(ctx context.Context, cfg FlushConfig, meta spool.Meta) (uint64, er
 	}
 	c := senderConfig{
 		target: target{url: meta.URL, tls: tlsConfig}, tokens: []string{meta.Token}, warn: cfg.Warn, log: cfg.Log, late: true,
-		complete: func(next uint64) { complete(s, next) },
+		complete: func(next uint64, ended bool) { complete(s, next, ended) },
 	}
 	if cfg.URL != "" {
 		c.target.url = cfg.URL
@@ -98,8 +98,8 @@ func flushOne(ctx context.Context, cfg FlushConfig, meta spool.Meta) (uint64, er
 
 // complete ends a run whose own process did not: what its command did later is unknown. It is called when the server has said what it has, since
 // it may have more than the disk: a power cut takes up to the last second.
-func complete(s *spool.Spool, next uint64) {
-	s.SkipTo(next)
+func complete(s *spool.Spool, next uint64, ended bool) {
+	s.SkipTo(next, ended)
 	if s.Status().Ended {
 		return
 	}

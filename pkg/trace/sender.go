@@ -39,8 +39,8 @@ type senderConfig struct {
 	log      *slog.Logger
 	// late says that the run's own process has ended: what is sent is history, not live.
 	late bool
-	// complete, if set, is called when the server has said what it has; it may append.
-	complete func(next uint64)
+	// complete, if set, is called when the server has said what it has, and whether that is the whole run; it may append.
+	complete func(next uint64, ended bool)
 }
 
 // sender brings a spool to the server: it connects, and connects again, for as long as it runs.

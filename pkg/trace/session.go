@@ -67,6 +67,7 @@ type authenticated struct {
 	Error   string `json:"error"`
 	Code    string `json:"code"`
 	RetryMs int64  `json:"retryMs"`
+	Ended   bool   `json:"ended"`
 }
 
 func newSession(s *sender, c *socketio.Client) *session {
@@ -192,7 +193,7 @@ func (n *session) accept(a *authenticated) {
 	n.s.warned = ""
 	n.s.spool.Ack(a.Next - 1)
 	if n.s.cfg.complete != nil {
-		n.s.cfg.complete(a.Next)
+		n.s.cfg.complete(a.Next, a.Ended)
 	}
 	n.reader = n.s.spool.Reader()
 	n.reader.Seek(a.Next, n.s.offsetAt(a.Next))

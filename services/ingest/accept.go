@@ -53,6 +53,7 @@ func (s *Service) accept(x *session) error {
 	}
 	if x.hello.v2 {
 		answer.V, answer.Run, answer.Next, answer.Window, answer.Now = 2, x.key.Run, x.app.Next(), windowBytes, time.Now().UnixMilli()
+		answer.Ended = x.app.Exited()
 	}
 	stop() // what follows must not come behind progress of old
 	s.met.authentications.WithLabelValues("accepted").Inc()
@@ -72,6 +73,7 @@ type authenticated struct {
 	Next   uint64 `json:"next,omitempty"`
 	Window int    `json:"window,omitempty"`
 	Now    int64  `json:"now,omitempty"`
+	Ended  bool   `json:"ended,omitempty"`
 }
 
 // admit tells whether the client may send what it wants to send, and names its run.

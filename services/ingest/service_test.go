@@ -515,8 +515,8 @@ func TestNumberedClient(t *testing.T) {
 	// The connection is lost; another goes on with the same run.
 	_ = p.c.Close()
 	p, answer = st.numbered(t, token, "run-00000001", 4)
-	if answer["next"] != 9.0 {
-		t.Errorf("next after coming back %v, want 9", answer["next"])
+	if answer["next"] != 9.0 || answer["ended"] != nil {
+		t.Errorf("next after coming back %v, want 9; ended: %v", answer["next"], answer["ended"])
 	}
 	if got := p.ask("eof", `{"seq":9,"at":9,"code":3,"signal":"SIGTERM"}`); got != `{"durable":9}` {
 		t.Errorf("eof is acknowledged %s", got)
@@ -528,6 +528,11 @@ func TestNumberedClient(t *testing.T) {
 		t.Errorf("the same eof again is acknowledged %s", got)
 	}
 	p.hear("bye")
+	// Who comes with what a power cut left of the run hears that it is whole.
+	_ = p.c.Close()
+	if _, answer = st.numbered(t, token, "run-00000001", 4); answer["next"] != 10.0 || answer["ended"] != true {
+		t.Errorf("after the end: next %v, ended %v; want 10, true", answer["next"], answer["ended"])
+	}
 	want := []string{`START {"name":"task"}`, `STDOUT "a"`, `STDERR "\xff\x00"`, `STDOUT "c"`, `NOTE spool full 4-8 77`, `EXIT 3 "SIGTERM" `}
 	if d := cmp.Diff(want, st.logOf(t, frame.Key{Namespace: "ns", Task: "task", Client: "cli-1", Run: "run-00000001"})); d != "" {
 		t.Errorf("log differs (-want +got):\n%s", d)

@@ -48,23 +48,32 @@ func (m Meta) sum() (uint32, error) {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)), err
 }
 
-func writeMeta(dir string, m Meta) error {
-	sum, err := m.sum()
+func (s *Spool) writeMeta(dir string) error {
+	sum, err := s.meta.sum()
 	if err != nil {
 		return fmt.Errorf("spool meta: %w", err)
 	}
-	b, err := json.Marshal(storedMeta{m, sum})
+	b, err := json.Marshal(storedMeta{s.meta, sum})
 	if err != nil {
 		return fmt.Errorf("spool meta: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, metaCopy), b, 0o600); err != nil {
-		return err
 	}
 	tmp := filepath.Join(dir, metaFile+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	for _, file := range []string{filepath.Join(dir, metaCopy), tmp} {
+		if err := s.cfg.fault("write", file); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return err
+		}
+	}
+	return s.cfg.rename(tmp, filepath.Join(dir, metaFile))
+}
+
+func (c *Config) rename(from, to string) error {
+	if err := c.fault("rename", from); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(dir, metaFile))
+	return os.Rename(from, to)
 }
 
 // readMeta reads whichever of the two is sound. Its error wraps fs.ErrNotExist where there is neither, and ErrDamaged where neither is sound.

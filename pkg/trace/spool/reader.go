@@ -180,7 +180,7 @@ func (s *Spool) damaged(seg *segment) {
 	i := slices.Index(s.segs, seg)
 	s.total -= seg.held()
 	if seg.gone = true; len(parts) == 0 {
-		seg.remove()
+		seg.remove(&s.cfg)
 	}
 	for _, p := range parts {
 		s.total += p.held()

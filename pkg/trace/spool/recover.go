@@ -87,7 +87,7 @@ func removeAbandoned(path string) {
 		return
 	}
 	// What cannot be deleted is met again by the next one.
-	_ = deleteDir(path, lock)
+	_ = new(Config).deleteDir(path, lock)
 }
 
 // openLock opens the lock's file. Only who makes a spool makes it, so that nobody puts it back into a directory that is just being deleted; but where it was
@@ -160,7 +160,7 @@ func (s *Spool) load() error {
 		s.number, previous = number, number
 		segs, err := openSegment(name, s.sum, s.last, offset)
 		if errors.Is(err, errTorn) {
-			if err := os.Rename(name, strings.TrimSuffix(name, segmentExt)+badExt); err != nil {
+			if err := s.cfg.rename(name, strings.TrimSuffix(name, segmentExt)+badExt); err != nil {
 				return fmt.Errorf("set a damaged segment aside: %w", err)
 			}
 			hurt, offset = true, -1

@@ -51,8 +51,11 @@ func (s *segment) held() int64 { return s.size - s.start }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, segmentExt) }
 
-func createSegment(dir string, number, first uint64, offset int64, sum checksum) (*segment, error) {
-	path := filepath.Join(dir, segmentName(number))
+func (s *Spool) createSegment(number, first uint64, offset int64) (*segment, error) {
+	path := filepath.Join(s.dir, segmentName(number))
+	if err := s.cfg.fault("create", path); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
@@ -61,10 +64,13 @@ func createSegment(dir string, number, first uint64, offset int64, sum checksum)
 	h = append(h, segmentMagic...)
 	h = binary.LittleEndian.AppendUint64(h, first)
 	h = binary.LittleEndian.AppendUint64(h, uint64(offset))
-	h = binary.LittleEndian.AppendUint32(h, sum.header(h))
-	if _, err := f.Write(h); err != nil {
+	h = binary.LittleEndian.AppendUint32(h, s.sum.header(h))
+	if err = s.cfg.fault("write", path); err == nil {
+		_, err = f.Write(h)
+	}
+	if err != nil {
 		f.Close()
-		os.Remove(path)
+		s.cfg.remove(path) //nolint:errcheck // without a header it is no segment either
 		return nil, err
 	}
 	return &segment{number: number, first: first, last: first - 1, offset: offset, start: int64(segmentHeader), size: int64(segmentHeader), path: path, file: f, unsynced: true}, nil
@@ -170,13 +176,19 @@ func readAll(f *os.File) ([]byte, error) {
 }
 
 // write appends bytes that hold whole records. On an error nothing counts as written.
-func (s *segment) write(b []byte) error {
+func (s *segment) write(c *Config, b []byte) error {
 	if s.file == nil {
 		s.mem = append(s.mem, b...)
 		return nil
 	}
-	if _, err := s.file.WriteAt(b, s.size); err != nil {
-		s.file.Truncate(s.size) //nolint:errcheck // a torn end is found by its checksum, too
+	err := c.fault("write", s.file.Name())
+	if err == nil {
+		_, err = s.file.WriteAt(b, s.size)
+	}
+	if err != nil {
+		if c.fault("truncate", s.file.Name()) == nil {
+			s.file.Truncate(s.size) //nolint:errcheck // a torn end is found by its checksum, too
+		}
 		return err
 	}
 	s.unsynced = true
@@ -184,11 +196,11 @@ func (s *segment) write(b []byte) error {
 }
 
 // remove deletes the segment. The caller holds the mutex.
-func (s *segment) remove() {
+func (s *segment) remove(c *Config) {
 	s.gone = true
 	s.mem = nil
 	if s.file != nil && s.path != "" {
 		s.file.Close()
-		os.Remove(s.path)
+		c.remove(s.path) //nolint:errcheck // who opens the spool later is told by the server what it has already
 	}
 }

@@ -42,6 +42,16 @@ type Config struct {
 	Limit int64
 	// Block makes Append wait at the limit, for acknowledgements, where else the oldest records are dropped.
 	Block bool
+	// Fault is for tests: it is called before each change to the disk (mkdir, lock, create, write, truncate, rename, remove, sync) and after each sync (synced). An
+	// error takes the change's place, but for that of a removal. It may be called by several goroutines, and must not call the spool.
+	Fault func(op, path string) error
+}
+
+func (c *Config) fault(op, path string) error {
+	if c.Fault == nil {
+		return nil
+	}
+	return c.Fault(op, path)
 }
 
 // ErrClosed is what Append says after Close.
@@ -117,20 +127,31 @@ func newSpool(cfg Config, meta Meta) *Spool {
 // makeDir is atomic for those who look for spools: a directory is one from the moment it has its meta, and by then it is locked.
 func (s *Spool) makeDir() error {
 	dir := filepath.Join(s.cfg.Dir, s.meta.Run)
+	if err := s.cfg.fault("mkdir", s.cfg.Dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := s.cfg.fault("mkdir", dir); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := lockDir(dir, true)
+	var lock *os.File
+	err := s.cfg.fault("lock", dir)
 	if err == nil {
-		err = writeMeta(dir, s.meta)
+		lock, err = lockDir(dir, true)
+	}
+	if err == nil {
+		err = s.writeMeta(dir)
 	}
 	if err != nil {
 		if lock != nil {
 			lock.Close()
 		}
+		_ = s.cfg.fault("remove", dir)
 		os.RemoveAll(dir)
 		return err
 	}
@@ -158,10 +179,10 @@ func (s *Spool) Append(ctx context.Context, kind frame.Kind, at int64, data []by
 	r := Record{Src: s.last + 1, At: at, Kind: kind, Data: data}
 	s.scratch = s.sum.append(s.scratch[:0], r)
 	seg := s.writable(need)
-	if err := seg.write(s.scratch); err != nil {
+	if err := seg.write(&s.cfg, s.scratch); err != nil {
 		s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
 		seg = s.rotate()
-		seg.write(s.scratch) //nolint:errcheck // memory takes it
+		seg.write(&s.cfg, s.scratch) //nolint:errcheck // memory takes it
 	}
 	if seg.last < seg.first {
 		seg.at = at
@@ -250,7 +271,7 @@ func (s *Spool) rotate() *segment {
 	var seg *segment
 	if s.dir != "" && !time.Now().Before(s.retryAt) {
 		var err error
-		if seg, err = createSegment(s.dir, s.number, s.last+1, int64(s.output), s.sum); err != nil {
+		if seg, err = s.createSegment(s.number, s.last+1, int64(s.output)); err != nil {
 			s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
 		}
 		s.entries = s.entries || seg != nil
@@ -269,7 +290,7 @@ func (s *Spool) removeEmpty() {
 	kept := s.segs[:0]
 	for i, seg := range s.segs {
 		if i < len(s.segs)-1 && seg.last < seg.first {
-			seg.remove()
+			seg.remove(&s.cfg)
 			continue
 		}
 		kept = append(kept, seg)
@@ -315,7 +336,7 @@ func (s *Spool) take(i int) {
 	if seg.mem != nil {
 		s.spare = seg.mem[:0]
 	}
-	seg.remove()
+	seg.remove(&s.cfg)
 	s.segs = append(s.segs[:i], s.segs[i+1:]...)
 }
 
@@ -328,8 +349,9 @@ func (s *Spool) Ack(src uint64) {
 	}
 	s.acked = min(src, s.last)
 	for len(s.segs) > 0 && s.segs[0].last <= s.acked && s.segs[0].last >= s.segs[0].first {
-		// The newest one is kept while it is small, so that a trickle does not make and delete a file for each line.
-		if len(s.segs) == 1 && s.segs[0].size < s.segSize/4 && !s.closed {
+		// The newest one is kept while it is small, so that a trickle does not make and delete a file for each line; and where it holds the run's end: without that,
+		// who finds the spool after a crash would take the run for one that never ended.
+		if len(s.segs) == 1 && (s.segs[0].size < s.segSize/4 || s.lastKind == frame.Exit) && !s.closed {
 			break
 		}
 		s.take(0)
@@ -337,10 +359,14 @@ func (s *Spool) Ack(src uint64) {
 	s.space.Broadcast()
 }
 
-// SkipTo makes src the number of the next record, if it is larger than that. A server may have records that a power cut took from the spool.
-func (s *Spool) SkipTo(src uint64) {
+// SkipTo makes src the number of the next record, if it is larger than that. A server may have records that a power cut took from the spool: up to the run's
+// EXIT, where ended says so.
+func (s *Spool) SkipTo(src uint64, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ended && src > s.last {
+		defer func() { s.lastKind = frame.Exit }()
+	}
 	if src <= s.last+1 {
 		return
 	}
@@ -434,7 +460,7 @@ func (s *Spool) Sync() {
 	s.entries = false
 	s.mu.Unlock()
 	for _, f := range files {
-		if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := s.cfg.sync(f); err != nil && !errors.Is(err, os.ErrClosed) {
 			s.trouble(err)
 		}
 	}
@@ -454,10 +480,10 @@ func (s *Spool) trouble(err error) {
 // syncNames makes sure of the directory's files. What the spool is about is written once, so it is made sure of once.
 func (s *Spool) syncNames() error {
 	if s.named {
-		return syncPath(s.dir)
+		return s.cfg.syncPath(s.dir)
 	}
 	for _, path := range []string{filepath.Join(s.dir, metaFile), filepath.Join(s.dir, metaCopy), s.dir, s.cfg.Dir} {
-		if err := syncPath(path); err != nil {
+		if err := s.cfg.syncPath(path); err != nil {
 			return err
 		}
 	}
@@ -465,16 +491,27 @@ func (s *Spool) syncNames() error {
 	return nil
 }
 
-func syncPath(path string) error {
+func (c *Config) syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "windows" {
+	if err := c.sync(f); err != nil && !errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "windows" {
 		return err // Windows has no sync of a directory, nor of a file opened for reading
 	}
 	return nil
+}
+
+func (c *Config) sync(f *os.File) error {
+	err := c.fault("sync", f.Name())
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = c.fault("synced", f.Name())
+	}
+	return err
 }
 
 // Close ends the work on the run. A spool of which everything is acknowledged is deleted; what is left can be opened again by Open.
@@ -503,20 +540,26 @@ func (s *Spool) Close() error {
 	if s.acked < s.last {
 		return s.lock.Close()
 	}
-	return deleteDir(s.dir, s.lock)
+	return s.cfg.deleteDir(s.dir, s.lock)
 }
 
 // deleteDir takes the meta first: from then on nobody takes the directory for a spool. The lock goes before its file, which some systems do not delete while it is open.
-func deleteDir(dir string, lock *os.File) error {
+func (c *Config) deleteDir(dir string, lock *os.File) error {
 	for _, name := range []string{metaCopy, metaFile} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			lock.Close()
 			return fmt.Errorf("delete spool: %w", err)
 		}
 	}
 	lock.Close()
+	_ = c.fault("remove", dir)
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("delete spool: %w", err)
 	}
 	return nil
+}
+
+func (c *Config) remove(path string) error {
+	_ = c.fault("remove", path)
+	return os.Remove(path)
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -92,14 +93,20 @@ type Server struct {
 }
 
 // Start starts a server on a port of its own.
-func Start(t testing.TB, faults Faults) *Server { return start(t, faults, false) }
+func Start(t testing.TB, faults Faults) *Server { return start(t, faults, nil, false) }
+
+// StartFrom starts one that has what another one's State was.
+func StartFrom(t testing.TB, state []Run) *Server { return start(t, Faults{}, state, false) }
 
 // StartTLS starts one with a certificate that nobody trusts who is not told to.
-func StartTLS(t testing.TB, faults Faults) *Server { return start(t, faults, true) }
+func StartTLS(t testing.TB, faults Faults) *Server { return start(t, faults, nil, true) }
 
-func start(t testing.TB, faults Faults, secure bool) *Server {
+func start(t testing.TB, faults Faults, state []Run, secure bool) *Server {
 	t.Helper()
 	s := &Server{faults: faults, runs: map[string]*Run{}, conns: map[*socketio.Conn]bool{}}
+	for _, r := range state {
+		s.runs[r.ID] = &r
+	}
 	s.news = sync.NewCond(&s.mu)
 	io, err := socketio.NewServer(socketio.Config{Log: slog.New(slog.DiscardHandler)}, s.accept)
 	if err != nil {
@@ -158,12 +165,23 @@ func (s *Server) Cut() {
 // Wait waits until ok says so of one of the runs, which it returns a copy of.
 func (s *Server) Wait(t testing.TB, what string, ok func(*Run) bool) *Run {
 	t.Helper()
-	return s.WaitFor(t, what, 30*time.Second, ok)
+	return s.WaitFor(t, what, 2*time.Minute, ok)
 }
 
 // WaitFor is Wait with a time.
 func (s *Server) WaitFor(t testing.TB, what string, d time.Duration, ok func(*Run) bool) *Run {
 	t.Helper()
+	r := s.TryWait(d, ok)
+	if r == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		t.Fatalf("%s: did not happen; runs: %s", what, s.describe())
+	}
+	return r
+}
+
+// TryWait is WaitFor without an end of the test: nil where it did not happen.
+func (s *Server) TryWait(d time.Duration, ok func(*Run) bool) *Run {
 	late := false
 	timer := time.AfterFunc(d, func() {
 		s.mu.Lock()
@@ -182,7 +200,7 @@ func (s *Server) WaitFor(t testing.TB, what string, d time.Duration, ok func(*Ru
 			}
 		}
 		if late {
-			t.Fatalf("%s: did not happen; runs: %s", what, s.describe())
+			return nil
 		}
 		s.news.Wait()
 	}
@@ -196,18 +214,41 @@ func (s *Server) describe() string {
 	return text
 }
 
+// State is a copy of what the server has.
+func (s *Server) State() (runs []Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		c := *r
+		c.Records = slices.Clone(r.Records)
+		runs = append(runs, c)
+	}
+	return runs
+}
+
 // WaitHello waits until n authenticate messages have come, and returns them.
 func (s *Server) WaitHello(t testing.TB, n int) []json.RawMessage {
 	t.Helper()
-	timer := time.AfterFunc(30*time.Second, s.news.Broadcast)
+	hellos := s.TryHello(2*time.Minute, n)
+	if len(hellos) < n {
+		t.Fatalf("%d authenticate messages, want %d", len(hellos), n)
+	}
+	return hellos
+}
+
+// TryHello is WaitHello without an end of the test.
+func (s *Server) TryHello(d time.Duration, n int) []json.RawMessage {
+	late := false
+	timer := time.AfterFunc(d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.news.Broadcast()
+	})
 	defer timer.Stop()
-	began := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.hellos) < n {
-		if time.Since(began) > 29*time.Second {
-			t.Fatalf("%d authenticate messages, want %d", len(s.hellos), n)
-		}
+	for len(s.hellos) < n && !late {
 		s.news.Wait()
 	}
 	return s.hellos
@@ -329,7 +370,7 @@ func (x *peer) authenticate(arg json.RawMessage) {
 	x.run = r
 	x.stop = make(chan struct{})
 	go x.progress()
-	x.emit("authenticated", map[string]any{"httpUrl": x.s.URL + "/tasks/x/?accessToken=t&id=" + h.ID, "v": 2, "run": h.Run, "next": r.Next, "window": 1 << 20, "now": time.Now().UnixMilli()})
+	x.emit("authenticated", map[string]any{"httpUrl": x.s.URL + "/tasks/x/?accessToken=t&id=" + h.ID, "v": 2, "run": h.Run, "next": r.Next, "window": 1 << 20, "now": time.Now().UnixMilli(), "ended": r.Code != nil})
 }
 
 func (x *peer) progress() {
@@ -395,6 +436,9 @@ func (x *peer) data(e *socketio.Event) {
 		next = max(next, r.Seq+1)
 	}
 	for _, r := range recs {
+		if r.Seq >= x.run.Next && x.run.Code != nil {
+			x.s.fail("record %d (%s) comes after the run's end", r.Seq, r.Type)
+		}
 		if f.StoreUpTo > 0 && r.Seq > f.StoreUpTo {
 			return
 		}
@@ -432,6 +476,9 @@ func (x *peer) eof(e *socketio.Event) {
 		return
 	}
 	if m.Seq == x.run.Next {
+		if x.run.Code != nil {
+			x.s.fail("a second end (code %d)", m.Code)
+		}
 		x.run.Next++
 		x.run.Code, x.run.Signal = &m.Code, m.Signal
 	}
