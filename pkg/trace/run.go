@@ -176,6 +176,9 @@ func (r *Run) Close(exit Exit) Outcome {
 	r.stop()
 	<-r.done
 	defer close(r.closed)
+	if st := r.spool.Status(); st.Acked < st.Last {
+		r.spool.Sync() // it is to be kept: the last chance of what a full disk has left in memory
+	}
 	st := r.spool.Status()
 	if err := r.spool.Close(); err != nil {
 		r.cfg.warn(err.Error())

@@ -446,9 +446,11 @@ func (s *Spool) sync() {
 	}
 }
 
-// Sync writes all that was appended to the disk itself, and the names of the files with it. Appending goes on meanwhile.
+// Sync writes all that was appended to the disk itself, and the names of the files with it. Appending goes on meanwhile. What is in memory because the disk
+// refused it is offered to it again.
 func (s *Spool) Sync() {
 	s.mu.Lock()
+	s.settle()
 	var files []*os.File
 	for _, seg := range s.segs {
 		if seg.unsynced && seg.file != nil && seg.last > s.acked {
@@ -468,6 +470,32 @@ func (s *Spool) Sync() {
 		if err := s.syncNames(); err != nil {
 			s.trouble(err)
 		}
+	}
+}
+
+// settle moves to the disk what lies in memory, if the disk takes it by now.
+func (s *Spool) settle() {
+	if s.dir == "" || s.inMemory == 0 {
+		return
+	}
+	for _, seg := range s.segs {
+		if seg.file != nil || seg.last < seg.first || seg.last <= s.acked {
+			continue
+		}
+		onDisk, err := s.createSegment(seg.number, seg.first, seg.offset)
+		if err == nil {
+			if err = onDisk.write(&s.cfg, seg.mem[seg.start:seg.size]); err != nil {
+				onDisk.remove(&s.cfg)
+			}
+		}
+		if err != nil {
+			s.diskErr, s.retryAt = err, time.Now().Add(retryDisk)
+			return
+		}
+		s.entries = true
+		s.inMemory -= seg.held()
+		s.spare = seg.mem[:0]
+		seg.file, seg.path, seg.mem, seg.unsynced = onDisk.file, onDisk.path, nil, true
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -501,6 +502,72 @@ func TestBlockHoldsWithoutDisk(t *testing.T) {
 	s.Ack(s.Status().Last)
 	if _, err := s.Append(context.Background(), frame.Stdout, 0, make([]byte, 10_000)); err != nil {
 		t.Errorf("after an acknowledgement: %v", err)
+	}
+}
+
+// What a full disk has left in memory goes to the disk once that has room again: then it survives the process.
+func TestDiskComesBack(t *testing.T) {
+	dir := t.TempDir()
+	full := false
+	s := Create(Config{Dir: dir, Fault: func(op, _ string) error {
+		if full && (op == "write" || op == "create") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}}, Meta{Run: testRun})
+	var want []string
+	write := func(n int) {
+		t.Helper()
+		for range n {
+			text := fmt.Sprint("record ", len(want)+1)
+			want = append(want, text)
+			if _, err := s.Append(t.Context(), frame.Stdout, 0, append([]byte(text), make([]byte, 100_000)...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(3)
+	full = true
+	write(12) // two segments in memory
+	if st := s.Status(); st.OnDisk || !errors.Is(st.Trouble, syscall.ENOSPC) {
+		t.Fatalf("with a full disk: %+v", st)
+	}
+	r := s.Reader()
+	if recs, _, err := r.Read(5, 1<<20); err != nil || len(recs) != 3 {
+		t.Fatalf("%d records, %v", len(recs), err)
+	}
+	if recs, _, err := r.Read(2, 1<<20); err != nil || len(recs) != 2 {
+		t.Fatalf("%d records, %v", len(recs), err)
+	}
+	s.Sync()
+	if s.Status().OnDisk {
+		t.Fatal("a full disk took it")
+	}
+	full = false
+	s.Sync()
+	if st := s.Status(); !st.OnDisk || st.Trouble != nil {
+		t.Fatalf("with room again: %+v", st)
+	}
+	write(1)
+	// Who was reading goes on where it was.
+	for next := uint64(6); next <= 16; {
+		recs, gap, err := r.Read(100, 1<<20)
+		if err != nil || gap != nil || len(recs) == 0 || recs[0].Src != next {
+			t.Fatalf("at %d: %d records, gap %v, %v", next, len(recs), gap, err)
+		}
+		next += uint64(len(recs))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, gaps, _ := readBack(t, dir)
+	if len(got) != len(want) || len(gaps) > 0 {
+		t.Fatalf("%d records are kept, want %d; gaps %v", len(got), len(want), gaps)
+	}
+	for i, text := range want {
+		if !bytes.HasPrefix(got[uint64(i+1)].Data, append([]byte(text), 0)) {
+			t.Errorf("record %d is another one", i+1)
+		}
 	}
 }
 
