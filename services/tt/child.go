@@ -40,23 +40,45 @@ func (c *child) cannotStart(r *trace.Run, err error) trace.Exit {
 	return trace.Exit{Code: code}
 }
 
-// echo passes output on to where it would have gone. Once that is closed, gone tells it: the command then finds its own end closed, as it would have.
+// echo passes output on to where it would have gone. Once nobody reads there, gone tells it: the command then finds its own end closed, as it would have. A disk that
+// is full or a terminal that hung up is no reason to end the command, or to send no more: failed is told, once.
 type echo struct {
-	to   io.Writer
-	sent io.Writer
-	gone bool
+	to     io.Writer
+	sent   io.Writer
+	failed func(err error)
+	gone   bool
+	told   bool
 }
 
 // write keeps b for sending before it is shown. It returns false once nobody takes what is shown.
 func (e *echo) write(b []byte) bool {
+	_, _ = e.sent.Write(b) // never fails
 	if e.gone {
 		return false
 	}
-	_, _ = e.sent.Write(b) // never fails
 	if _, err := e.to.Write(b); err != nil {
-		e.gone = true
+		e.fail(err)
 	}
 	return !e.gone
+}
+
+func (e *echo) fail(err error) {
+	switch {
+	case broken(err):
+		e.gone = true
+	case !e.told:
+		e.told = true
+		e.failed(err)
+	}
+}
+
+// cannotShow is told when an output cannot be written where it should go.
+func (c *child) cannotShow(output string, r *trace.Run) func(error) {
+	return func(err error) {
+		text := fmt.Sprintf("some of %s could not be written where it should go (%v); it is sent all the same", output, err)
+		c.voice.warn(text)
+		r.Note(text)
+	}
 }
 
 func lookPath(file string) (string, error) {

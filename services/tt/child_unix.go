@@ -49,7 +49,8 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		p.read(&echo{to: patient{c.sys.stdout}, sent: r.Stdout()}, &echo{to: patient{c.sys.stderr}, sent: r.Stderr()})
+		p.read(&echo{to: patient{c.sys.stdout}, sent: r.Stdout(), failed: c.cannotShow("stdout", r)},
+			&echo{to: patient{c.sys.stderr}, sent: r.Stderr(), failed: c.cannotShow("stderr", r)})
 	}()
 	status := <-ended
 	if p.slave != nil {
@@ -96,7 +97,7 @@ func (c *child) start(path string) (*process, error) {
 		return c.startInTerminal(path)
 	}
 	p := &process{over: make(chan struct{}), foreground: func() bool { return foreground(c.sys) }}
-	outW, errW, err := p.open()
+	outW, errW, err := p.open(c.sys)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -40,13 +41,21 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	}
 	r.Connect()
 	var both sync.WaitGroup
-	both.Go(func() { _ = copyOne(out, c.sys.stdout, r.Stdout()) })  // its end is the end of the output
-	both.Go(func() { _ = copyOne(errs, c.sys.stderr, r.Stderr()) }) // as above
+	both.Go(func() { c.copyOut(out, c.sys.stdout, "stdout", r.Stdout(), r) })
+	both.Go(func() { c.copyOut(errs, c.sys.stderr, "stderr", r.Stderr(), r) })
 	both.Wait()
 	if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {
 		return c.cannotStart(r, err)
 	}
 	return trace.Exit{Code: cmd.ProcessState.ExitCode()}
+}
+
+// copyOut copies an output until it ends, or until nobody takes what is shown of it: the command then finds its own end closed.
+func (c *child) copyOut(from io.ReadCloser, to *os.File, name string, sent io.Writer, r *trace.Run) {
+	defer from.Close()
+	if err := copyOne(from, to, sent); err != nil && !broken(err) {
+		c.cannotShow(name, r)(err)
+	}
 }
 
 // signalExit is the end by a signal.

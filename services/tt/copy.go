@@ -2,10 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"tasktracer/pkg/trace"
@@ -24,8 +24,9 @@ func copyThrough(sys system, r *trace.Run) trace.Exit {
 	for {
 		select {
 		case err := <-done:
-			if err != nil && !errors.Is(err, syscall.EPIPE) {
-				r.Note("reading or writing ended: " + err.Error())
+			if err != nil && !broken(err) {
+				r.Note("reading or writing failed: " + err.Error())
+				fmt.Fprintln(sys.stderr, "tt:", err)
 				return trace.Exit{Code: exitFailure}
 			}
 			if err != nil {
@@ -47,19 +48,23 @@ func copyThrough(sys system, r *trace.Run) trace.Exit {
 	}
 }
 
-// copyOne copies until the end. What is read is kept for sending before it is passed on.
+// copyOne copies until the end. What is read is kept for sending before it is passed on, and sent also where it cannot be passed on: the error is then that of the
+// first write that failed, at the end. Only when nobody reads any more it ends there.
 func copyOne(from io.Reader, to io.Writer, sent io.Writer) error {
 	buf := make([]byte, copySize)
+	var failed error
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			_, _ = sent.Write(buf[:n]) // never fails
-			if _, werr := to.Write(buf[:n]); werr != nil {
+			if _, werr := to.Write(buf[:n]); broken(werr) {
 				return werr
+			} else if failed == nil {
+				failed = werr
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			return failed
 		}
 		if err != nil {
 			return err

@@ -56,3 +56,8 @@ func (p patient) wait(events int16) error {
 	})
 	return errors.Join(err, failed)
 }
+
+// broken tells that an error of writing says that nobody reads any more.
+func broken(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}

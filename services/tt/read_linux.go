@@ -13,12 +13,19 @@ import (
 // again, so that what is written in turn stays in turn. What one of them got while the other was being read cannot be told apart any further.
 type both struct {
 	poll, wake int
-	pipes      [2]int // the reading ends; -1: closed
-	ended      [2]bool
+	pipes      [2]int  // the reading ends; -1: closed
+	ended      [2]bool // nobody can write any more
+	gone       [2]bool // nobody takes what is shown of it any more
 }
 
+// What epoll calls each of them: a pipe is its index, what is shown of it goes to sink plus that.
+const (
+	wake = 2
+	sink = 3
+)
+
 // open makes the command's two outputs, before it is started: of what they have had from before they are waited for, nobody would know the order.
-func (p *process) open() (out, err *os.File, e error) {
+func (p *process) open(sys system) (out, err *os.File, e error) {
 	var outs, errs [2]int
 	if e := unix.Pipe2(outs[:], unix.O_CLOEXEC); e != nil {
 		return nil, nil, os.NewSyscallError("pipe", e)
@@ -35,6 +42,7 @@ func (p *process) open() (out, err *os.File, e error) {
 	}
 	if b, e := waitForBoth(outs[0], errs[0]); e == nil {
 		p.both, p.wake = b, b.end
+		b.watch(sys.stdout, sys.stderr)
 	} else {
 		// The user's share of what can be waited for is used up, say.
 		p.out, p.err = os.NewFile(uintptr(outs[0]), "stdout"), os.NewFile(uintptr(errs[0]), "stderr")
@@ -56,12 +64,27 @@ func waitForBoth(out, err int) (b *both, e error) {
 	if b.wake, e = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); e != nil {
 		return nil, e
 	}
-	for i, fd := range append(b.pipes[:], b.wake) {
+	for i, fd := range append(b.pipes[:], b.wake) { // wake is behind the pipes
 		if e = unix.EpollCtl(b.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(i)}); e != nil {
 			return nil, e
 		}
 	}
 	return b, nil
+}
+
+// watch notices that nobody reads any more what is shown, as head does not after a while: the command then finds its own end closed with its next write, as without
+// tt, and not with the one after that. That can be known of pipes alone; one with a name may find another reader.
+func (b *both) watch(sinks ...*os.File) {
+	var own, to unix.Stat_t
+	if unix.Fstat(b.pipes[0], &own) != nil {
+		return
+	}
+	for i, f := range sinks {
+		if unix.Fstat(int(f.Fd()), &to) == nil && to.Dev == own.Dev && to.Mode&unix.S_IFMT == unix.S_IFIFO {
+			// Where it cannot be watched it is noticed with a write.
+			_ = unix.EpollCtl(b.poll, unix.EPOLL_CTL_ADD, int(f.Fd()), &unix.EpollEvent{Events: unix.EPOLLET, Fd: int32(sink + i)})
+		}
+	}
 }
 
 // end makes a wait return.
@@ -94,6 +117,7 @@ func (p *process) read(out, err *echo) {
 		}
 		i := turn[0]
 		turn = append(turn[:0], turn[1:]...)
+		echoes[i].gone = echoes[i].gone || b.gone[i]
 		switch p.readSome(b.pipes[i], echoes[i], buf, b.ended[i]) {
 		case more:
 			turn = append(turn, i) // behind the other one: a flood holds nothing up
@@ -109,7 +133,7 @@ func (p *process) read(out, err *echo) {
 
 // await appends to turn what has something to read by now; where there is nothing, it waits. It returns false when reading is to end.
 func (b *both) await(turn []int) (_ []int, ok bool) {
-	var events [3]unix.EpollEvent
+	var events [sink + 2]unix.EpollEvent
 	for {
 		timeout := -1
 		if len(turn) > 0 {
@@ -124,10 +148,17 @@ func (b *both) await(turn []int) (_ []int, ok bool) {
 		}
 		for _, ev := range events[:n] {
 			i := int(ev.Fd)
-			if i == len(b.pipes) {
+			switch {
+			case i == wake:
 				return nil, false
+			case i < wake:
+				b.ended[i] = b.ended[i] || ev.Events&unix.EPOLLHUP != 0
+			case ev.Events&unix.EPOLLERR == 0:
+				continue
+			default:
+				i -= sink
+				b.gone[i] = true
 			}
-			b.ended[i] = b.ended[i] || ev.Events&unix.EPOLLHUP != 0
 			if b.pipes[i] >= 0 && !slices.Contains(turn, i) {
 				turn = append(turn, i)
 			}
@@ -155,7 +186,7 @@ const (
 	over               // this was the end
 )
 
-// readSome reads once. ended says that nobody can write any more: that is announced only once, maybe together with the last bytes, and so the end must be read
+// readSome reads once; where what it reads is not shown any more, for the last time. ended says that nobody can write any more: that is announced only once, maybe together with the last bytes, and so the end must be read
 // for, too.
 func (p *process) readSome(fd int, to *echo, buf []byte, ended bool) found {
 	for {
@@ -163,7 +194,7 @@ func (p *process) readSome(fd int, to *echo, buf []byte, ended bool) found {
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
-		case errors.Is(err, syscall.EAGAIN):
+		case errors.Is(err, syscall.EAGAIN) && !to.gone:
 			return empty
 		case err != nil || n == 0:
 			return over

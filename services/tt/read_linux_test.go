@@ -18,7 +18,7 @@ import (
 func outputs(t *testing.T) (p *process, out, err *os.File) {
 	t.Helper()
 	p = &process{over: make(chan struct{})}
-	out, err, e := p.open()
+	out, err, e := p.open(system{stdout: os.Stdout, stderr: os.Stderr})
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -148,4 +148,77 @@ func TestEndOfReading(t *testing.T) {
 		t.Error("it can still be woken: by a number that is another file's by now")
 	}
 	p.close()
+}
+
+// Nobody reads what is shown any more: the command's next write is told so, though it had written nothing meanwhile; what it had written is sent.
+func TestReaderGone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	p := &process{over: make(chan struct{})}
+	out, errs, err := p.open(system{stdout: w, stderr: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	var sent bytes.Buffer
+	shown := make(chan struct{}, 9)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.read(&echo{to: writer(func(b []byte) (int, error) { shown <- struct{}{}; return w.Write(b) }), sent: &sent}, &echo{to: io.Discard, sent: io.Discard})
+	}()
+	write(t, out, "shown, ")
+	<-shown
+	r.Close()
+	raw, err := out.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		for {
+			n, err := unix.Poll(fds, 60_000)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n != 1 || fds[0].Revents&unix.POLLERR == 0 {
+				t.Errorf("the command's end stays open: %d %v %v", n, fds, err)
+			}
+			return
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.close()
+	<-done
+	if sent.String() != "shown, " {
+		t.Errorf("sent %q", sent.String())
+	}
+}
+
+// What the command had written when its reader went is sent, though nobody sees it.
+func TestLastWordsBehindReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	p := &process{over: make(chan struct{})}
+	out, errs, err := p.open(system{stdout: w, stderr: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	r.Close()
+	write(t, out, "last words")
+	errs.Close()
+	var sent bytes.Buffer
+	p.read(&echo{to: w, sent: &sent}, &echo{to: io.Discard, sent: io.Discard})
+	if sent.String() != "last words" {
+		t.Errorf("sent %q", sent.String())
+	}
 }

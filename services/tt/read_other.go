@@ -10,7 +10,7 @@ type both struct{}
 func (*both) close() {}
 
 // open makes the command's two outputs.
-func (p *process) open() (out, err *os.File, e error) {
+func (p *process) open(system) (out, err *os.File, e error) {
 	if p.out, out, e = os.Pipe(); e != nil {
 		return nil, nil, e
 	}
