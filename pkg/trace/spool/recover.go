@@ -18,6 +18,8 @@ var (
 	ErrNoSpool = errors.New("no such spool")
 	// ErrDamaged says that what a spool is about cannot be read, so that its records cannot be sent.
 	ErrDamaged = errors.New("spool is damaged")
+	// ErrVersion says that another version of this package wrote a spool: it is left as it is, for that one.
+	ErrVersion = errors.New("spool was written by another version of tt, which must send it")
 )
 
 // badExt is what a file is named, instead of segmentExt, that holds nothing sound.
@@ -106,7 +108,8 @@ func openLock(dir string, create bool) (*os.File, error) {
 	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// Open takes over the spool that another process left behind: ErrBusy while that one lives, ErrNoSpool where it is gone, ErrDamaged where it cannot be known what it is.
+// Open takes over the spool that another process left behind: ErrBusy while that one lives, ErrNoSpool where it is gone, ErrDamaged where it cannot be known what it
+// is, ErrVersion where it is another version's.
 func Open(cfg Config, run string) (*Spool, error) {
 	dir := filepath.Join(cfg.Dir, run)
 	if _, err := readMeta(dir); err != nil {
@@ -127,6 +130,9 @@ func Open(cfg Config, run string) (*Spool, error) {
 	s := newSpool(cfg, meta)
 	s.dir, s.lock = dir, lock
 	if err := s.load(); err != nil {
+		for _, seg := range s.segs {
+			seg.file.Close()
+		}
 		lock.Close()
 		return nil, err
 	}

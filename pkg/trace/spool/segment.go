@@ -13,7 +13,7 @@ import (
 	"tasktracer/pkg/frame"
 )
 
-// The header of a segment file: magic and version (8 bytes), the first src (8), the run's output bytes before it (8), CRC-32C of the run's id and these (4).
+// The header of a segment file: magic and version (8 bytes; another version is another last byte), the first src (8), the run's output bytes before it (8), CRC-32C of the run's id and these (4).
 const (
 	segmentMagic  = "ttspool2"
 	segmentHeader = len(segmentMagic) + 8 + 8 + 4
@@ -85,7 +85,7 @@ func memorySegment(number, first uint64, offset int64, spare []byte) *segment {
 }
 
 // openSegment reads a segment that another process left behind: the sound records in it, in pieces where some are damaged. Before it comes record last, and offset
-// output bytes of the run, or -1 where that is not known. The error is errTorn where nothing in the file is sound.
+// output bytes of the run, or -1 where that is not known. The error is errTorn where nothing in the file is sound, ErrVersion where that may be since another tt wrote it.
 func openSegment(path string, sum checksum, last uint64, offset int64) (segs []*segment, err error) {
 	number, ok := segmentNumber(path)
 	if !ok {
@@ -108,10 +108,19 @@ func openSegment(path string, sum checksum, last uint64, offset int64) (segs []*
 	segs = whole.parts(sum.pieces(b, at, segmentHeader, last, begins), segmentHeader, offset)
 	if len(segs) == 0 {
 		f.Close()
+		if otherVersion(b) {
+			return nil, fmt.Errorf("%w: %s", ErrVersion, path)
+		}
 		return nil, errTorn
 	}
 	segs[len(segs)-1].torn = int64(len(b)) - segs[len(segs)-1].size
 	return segs, nil
+}
+
+// otherVersion tells that a segment begins as one of another version does.
+func otherVersion(b []byte) bool {
+	const name = len(segmentMagic) - 1
+	return len(b) > name && string(b[:name]) == segmentMagic[:name] && b[name] != segmentMagic[name] && b[name] >= '0' && b[name] <= '9'
 }
 
 func parseHeader(b []byte, sum checksum) (first uint64, offset int64, ok bool) {

@@ -571,6 +571,56 @@ func TestDiskComesBack(t *testing.T) {
 	}
 }
 
+// A spool as earlier builds wrote it (testdata/v2) can be read for as long as its version is this one's.
+func TestSpoolOfVersion2(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "v2"))); err != nil {
+		t.Fatal(err)
+	}
+	left, damaged, err := Left(dir)
+	if err != nil || len(left) != 1 || len(damaged) != 0 || left[0].URL != "http://server:8005" || left[0].Name != "build" || !left[0].Insecure {
+		t.Fatalf("Left = %+v, %v, %v", left, damaged, err)
+	}
+	got, gaps, st := readBack(t, dir)
+	var text []string
+	for src := uint64(1); src <= st.Last; src++ {
+		r := got[src]
+		text = append(text, fmt.Sprintf("%d %v %q", r.At, r.Kind, r.Data))
+	}
+	want := `1000 STDOUT "one\n" 1001 STDERR "two\n" 1002 NOTE "by the way" 1003 STDOUT "\xff\x00" 1004 EXIT "{\"code\":3}"`
+	if joined := strings.Join(text, " "); joined != want || len(gaps) != 0 || !st.Ended {
+		t.Errorf("%s, gaps %v, ended %v; want %s", joined, gaps, st.Ended, want)
+	}
+}
+
+// What another version wrote is for that one to send: nothing of it is touched, and it is no damage.
+func TestOtherVersion(t *testing.T) {
+	for _, version := range []byte{'1', '3'} {
+		for nth := range 2 {
+			dir := t.TempDir()
+			names := files(fill(t, dir, testRun, 3, 300, 16<<10))
+			other := bytes.Repeat([]byte("whatever comes behind that "), 1000)
+			copy(other, segmentMagic)
+			other[len(segmentMagic)-1] = version
+			if err := os.WriteFile(names[nth], other, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(Config{Dir: dir}, testRun); !errors.Is(err, ErrVersion) {
+				t.Fatalf("Open = %v, want ErrVersion", err)
+			}
+			if b, err := os.ReadFile(names[nth]); err != nil || !bytes.Equal(b, other) {
+				t.Errorf("the file was touched: %v", err)
+			}
+			// It is free for the other version.
+			if lock, err := lockDir(filepath.Join(dir, testRun), false); err != nil {
+				t.Errorf("its lock: %v", err)
+			} else {
+				lock.Close()
+			}
+		}
+	}
+}
+
 // What was appended is on the disk itself within a second.
 func TestSyncedEachSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -727,6 +777,44 @@ func FuzzSpoolDamage(f *testing.F) {
 		check(t, all, got)
 		if same {
 			checkGaps(t, all, got, gaps, st.Last)
+		}
+	})
+}
+
+// FuzzSpoolMeta reads any bytes as what a spool is about: what is believed is what was written.
+func FuzzSpoolMeta(f *testing.F) {
+	dir := f.TempDir()
+	fill(f, dir, testRun, 1, 1, 16<<10)
+	want, err := readMeta(filepath.Join(dir, testRun))
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, testRun, metaFile))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:len(b)/2])
+	f.Add(bytes.ToUpper(b))
+	f.Add([]byte(`{"run":"` + testRun + `","sum":0}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		run := filepath.Join(dir, testRun)
+		if err := os.Mkdir(run, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{metaFile, metaCopy} {
+			if err := os.WriteFile(filepath.Join(run, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := readMeta(run)
+		if err != nil && !errors.Is(err, ErrDamaged) || err == nil && fmt.Sprint(m) != fmt.Sprint(want) {
+			t.Errorf("readMeta = %+v, %v", m, err)
+		}
+		if left, damaged, err := Left(dir); err != nil || len(left)+len(damaged) > 1 || len(left) == 1 && fmt.Sprint(left[0]) != fmt.Sprint(want) {
+			t.Errorf("Left = %v, %v, %v", left, damaged, err)
 		}
 	})
 }
