@@ -75,7 +75,10 @@ chromium: # the page is tested in a real browser
 	  echo "no Chromium here: installing it with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
 
-tools: # what checks the deployment's files, and what the examples in Python need
+tools: # what checks the deployment's files, what the examples in Python need, and the shells that complete tt
+	@command -v zsh >/dev/null && command -v fish >/dev/null || { \
+	  echo "installing zsh and fish with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
+	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends zsh fish; }
 	@{ python3 -c 'import socketio, requests, websocket' || /usr/bin/python3 -c 'import socketio, requests, websocket'; } 2>/dev/null || { \
 	  echo "installing python3-socketio with apt-get"; SUDO=$$([ $$(id -u) = 0 ] || echo sudo); \
 	  $$SUDO apt-get update && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-socketio python3-requests python3-websocket; }

@@ -50,6 +50,7 @@ func subcommands() map[string]func(context.Context, []string, system) error {
 		"completion": completionCommand,
 		"help":       helpCommand,
 		"version":    versionCommand,
+		"--version":  versionCommand,
 	}
 }
 

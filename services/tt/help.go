@@ -65,7 +65,7 @@ Looking after it
   tt doctor             checks configuration, token, name, connection, certificate, clock and spool, and says what to do
   tt flush              sends what earlier runs could not deliver
   tt completion bash    completion for bash, zsh, fish:  eval "$(tt completion bash)"
-  tt version
+  tt version            which tt this is
 
 Every flag can be set in the environment: --spool-limit is TASKTRACER_SPOOL_LIMIT. A program that is named like one of tt's words is run by tt -- ls.
 Exit codes: the command's own; 128+n when signal n ended it; 127 not found, 126 not executable; 2 when tt was called wrongly.

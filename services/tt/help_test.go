@@ -23,6 +23,13 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		if !strings.Contains(bashCompletion, dashed+" ") {
 			t.Errorf("bash does not complete %s", dashed)
 		}
+		fish := " -l " + name + " "
+		if len(name) == 1 {
+			fish = " -s " + name + " "
+		}
+		if !strings.Contains(fishCompletion, fish) {
+			t.Errorf("fish does not complete %s", dashed)
+		}
 	}
 	for _, m := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(helpText, -1) {
 		viewing := map[string]bool{"tail": true, "since": true, "json": true, "exit-code": true, "run": true, "lines": true, "streams": true, "strip": true}

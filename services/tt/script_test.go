@@ -57,7 +57,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": server, "sent": sent, "ended": ended, "signal": sendSignal, "await": await, "cut": cut, "spools": spools, "runs": runs, "lost": lost,
-			"hello": hello, "sleepfor": sleepFor, "sentsum": sentSum,
+			"hello": hello, "sleepfor": sleepFor, "sentsum": sentSum, "everyrun": everyRun,
 		},
 	})
 }
@@ -150,6 +150,16 @@ func sent(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return last == want
 	})
+}
+
+// everyrun compares what the server has of every run's stdout with a file, and sees that each has ended: everyrun stdout FILE
+func everyRun(ts *testscript.TestScript, neg bool, args []string) {
+	want := ts.ReadFile(args[1])
+	for _, r := range of(ts).server.State() {
+		if got := string(r.Output("STDOUT")); got != want || r.Code == nil {
+			ts.Fatalf("run %s: %d bytes, want %d; ended: %v", r.ID, len(got), len(want), r.Code != nil)
+		}
+	}
 }
 
 // ended waits for a run's end: ended CODE [SIGNAL]
