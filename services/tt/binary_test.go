@@ -55,3 +55,25 @@ func TestBinary(t *testing.T) {
 		}
 	}
 }
+
+// What is true of the binary for Linux holds for the others: none of their packages is a server's. (Their sizes: make cross.)
+func TestLinksNoServerAnywhere(t *testing.T) {
+	for _, system := range []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"} {
+		goos, arch, _ := strings.Cut(system, "/")
+		cmd := exec.Command("go", "list", "-deps", ".")
+		cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=", "GOOS="+goos, "GOARCH="+arch)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", system, err)
+		}
+		deps := strings.Fields(string(out))
+		if len(deps) < 100 {
+			t.Errorf("%s: only %d packages: %s", system, len(deps), out)
+		}
+		for _, d := range deps {
+			if strings.Contains(d, "nats") || strings.Contains(d, "prometheus") || strings.HasPrefix(d, "tasktracer/pkg/bus") {
+				t.Errorf("tt for %s links %s", system, d)
+			}
+		}
+	}
+}

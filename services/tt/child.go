@@ -7,8 +7,19 @@ import (
 	"io/fs"
 	"os/exec"
 	"sync/atomic"
+	"time"
 
 	"tasktracer/pkg/trace"
+)
+
+const (
+	// leftOpen is how long output that a process left behind holds open must be silent, after the command has ended, for tt to leave.
+	leftOpen = 500 * time.Millisecond
+	// leftOpenAtMost is how long tt goes on reading such output when it is not silent.
+	leftOpenAtMost = 5 * time.Second
+
+	leftNote  = "the command has ended, but a process it left behind holds its output open; what that writes from now on is not sent"
+	twiceText = "interrupted twice: the command is killed in %v, or now by a third time"
 )
 
 // child is the command: started, signalled, read to its end.

@@ -16,12 +16,8 @@ import (
 	"tasktracer/pkg/trace"
 )
 
-const (
-	// leftOpen is how long output that a process left behind holds open must be silent, after the command has ended, for tt to leave.
-	leftOpen = 500 * time.Millisecond
-	// leftOpenAtMost is how long tt goes on reading such output when it is not silent.
-	leftOpenAtMost = 5 * time.Second
-)
+// ownTerminal tells whether a command can have a terminal of its own here.
+const ownTerminal = true
 
 // run runs the command and gives its end.
 func (c *child) run(r *trace.Run) trace.Exit {
@@ -58,7 +54,7 @@ func (c *child) run(r *trace.Run) trace.Exit {
 	}
 	r.Ending()
 	if !p.drain(drained) {
-		r.Note("the command has ended, but a process it left behind holds its output open; what that writes from now on is not sent")
+		r.Note(leftNote)
 	}
 	close(p.over)
 	<-forwarding

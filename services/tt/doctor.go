@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func (d *doctor) configuration() {
 	for _, f := range configFiles(d.sys.getenv) {
 		if info, err := os.Stat(f); err == nil {
 			read = append(read, f)
-			if info.Mode().Perm()&0o004 != 0 && strings.HasPrefix(f, home(d.sys.getenv)) {
+			if runtime.GOOS != "windows" && info.Mode().Perm()&0o004 != 0 && strings.HasPrefix(f, home(d.sys.getenv)) {
 				d.hint("configuration", "%s can be read by every user of this host, and holds a token: chmod 600 %s", f, f)
 			}
 		}

@@ -71,7 +71,7 @@ func (p *process) forward(s *signals, grace time.Duration) {
 				timer := time.NewTimer(grace)
 				defer timer.Stop()
 				kill = timer.C
-				p.say("interrupted twice: the command is killed in %v, or now by a third time", grace)
+				p.say(twiceText, grace)
 			default:
 				p.end()
 			}

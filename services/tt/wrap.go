@@ -126,7 +126,7 @@ func (o *options) wantsTerminal(sys system) bool {
 	if len(o.args) == 0 {
 		return false
 	}
-	return o.pty == "on" || o.pty == "auto" && term.IsTerminal(int(sys.stdout.Fd()))
+	return o.pty == "on" || o.pty == "auto" && ownTerminal && term.IsTerminal(int(sys.stdout.Fd()))
 }
 
 // voice is what tt itself says, on stderr.
