@@ -78,7 +78,7 @@ func (b *Bus) batch(ctx context.Context, l *link, path string, from, last uint64
 func storedFrom(m *nats.Msg, seq uint64) (Stored, error) {
 	c, err := frame.UnmarshalChunk(m.Data)
 	if err != nil {
-		return Stored{}, fmt.Errorf("stream sequence %d: %w", seq, err)
+		return Stored{StreamSeq: seq}, fmt.Errorf("stream sequence %d: %w", seq, err)
 	}
 	return Stored{StreamSeq: seq, Chunk: c}, nil
 }
@@ -92,7 +92,7 @@ func (b *Bus) chunkFrom(ctx context.Context, l *link, path string, from uint64) 
 	return b.direct(ctx, l, body)
 }
 
-// direct has any replica answer a request for one chunk; nil where that one has none.
+// direct has any replica answer a request for one chunk; nil where that one has none. With frame.ErrMalformed it still says where the chunk is.
 func (b *Bus) direct(ctx context.Context, l *link, body []byte) (*Stored, error) {
 	r, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + logStream, Data: body}, attemptWithin)
 	if err != nil {
@@ -106,10 +106,7 @@ func (b *Bus) direct(ctx context.Context, l *link, body []byte) (*Stored, error)
 		return nil, fmt.Errorf("history: %s %s", st, r.Header.Get("Description"))
 	}
 	s, err := storedFrom(r, parseSeq(r.Header, hdrSeq))
-	if err != nil {
-		return nil, err
-	}
-	return &s, nil
+	return &s, err
 }
 
 // leaderChunkFrom is chunkFrom, answered by the leader.
@@ -157,9 +154,10 @@ func (b *Bus) logInfo(ctx context.Context, l *link) (logInfo, error) {
 }
 
 // seek finds the last chunk for which before holds, by binary search over the stream between from and tail t; before must hold for a
-// beginning of the run and for nothing behind it. It returns nil where it holds for no chunk that the log has. Transient errors are retried.
+// beginning of the run and for nothing behind it. It returns nil where it holds for no chunk that the log has. Transient errors are retried; for a
+// chunk that cannot be read before does not hold.
 func (b *Bus) seek(ctx context.Context, l *link, path string, t *tailOf, from uint64, before func(*frame.Chunk) bool) (*Stored, error) {
-	if before(t.chunk) {
+	if t.bad == nil && before(t.chunk) {
 		return &Stored{StreamSeq: t.seq, Chunk: t.chunk}, nil
 	}
 	var best *Stored
@@ -174,7 +172,7 @@ func (b *Bus) seek(ctx context.Context, l *link, path string, t *tailOf, from ui
 			return nil, err
 		}
 		switch {
-		case s == nil || s.StreamSeq >= t.seq || !before(s.Chunk):
+		case s == nil || s.StreamSeq >= t.seq || s.Chunk == nil || !before(s.Chunk):
 			if mid == lo && best == nil && s != nil && s.StreamSeq > lo {
 				return nil, nil // already the first one is too far
 			}
@@ -186,14 +184,16 @@ func (b *Bus) seek(ctx context.Context, l *link, path string, t *tailOf, from ui
 	return best, nil
 }
 
-// probe is chunkFrom, tried again through trouble.
+// probe is chunkFrom, tried again through trouble. Of a chunk that cannot be read it gives the place alone; Chunk is nil.
 func (b *Bus) probe(ctx context.Context, l *link, path string, at uint64) (s *Stored, err error) {
 	err = retry(ctx, func() error {
-		s, err = b.chunkFrom(ctx, l, path, at)
+		if s, err = b.chunkFrom(ctx, l, path, at); errors.Is(err, frame.ErrMalformed) {
+			return nil
+		}
 		return err
 	}, func(err error) bool {
 		b.met.readRetries.Inc()
-		return !errors.Is(err, frame.ErrMalformed) && ctx.Err() == nil && b.ctx.Err() == nil
+		return ctx.Err() == nil && b.ctx.Err() == nil
 	})
 	return s, err
 }

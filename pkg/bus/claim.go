@@ -41,6 +41,7 @@ type tailOf struct {
 	seq   uint64
 	id    string
 	chunk *frame.Chunk
+	bad   error // why the chunk, which is nil then, cannot be read: readers go up to it
 }
 
 // readTail reads a run's last chunk from the leader, tried until ctx ends; nil where the log holds none.

@@ -30,6 +30,8 @@ type Handler struct {
 	Chunk func(Stored)
 	// Advanced: the owner of a run says that its last seq is last: whoever has less after a moment should Read.
 	Advanced func(run string, last uint64)
+	// Unreadable: a chunk was stored that this program cannot read; a later version's, most likely.
+	Unreadable func(run string)
 	// Lagged: chunks may have been missed for any of the client's runs (slow consumer, reconnect).
 	Lagged func()
 }
@@ -111,7 +113,8 @@ func (s *Subscription) received(m *nats.Msg) {
 	}
 	st, err := storedFrom(m, parseSeq(m.Header, hdrSeq))
 	if err != nil {
-		s.b.log.Warn("a chunk that cannot be read", "subject", m.Subject, "err", err)
+		s.b.log.Debug("a chunk that cannot be read", "subject", m.Subject, "err", err)
+		s.unreadable(run)
 		return
 	}
 	st.Key = frame.Key{Namespace: s.client.Namespace, Task: s.client.Task, Client: s.client.Client, Run: run}
@@ -124,6 +127,14 @@ func (s *Subscription) received(m *nats.Msg) {
 	s.heardOf(run, st.Chunk.Owner)
 	if s.h.Chunk != nil {
 		s.h.Chunk(st)
+	}
+}
+
+func (s *Subscription) unreadable(run string) {
+	s.calls.Lock()
+	defer s.calls.Unlock()
+	if !s.closed.Load() && s.h.Unreadable != nil {
+		s.h.Unreadable(run)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ const doubtTries = 5
 // Read calls chunk with each stored chunk of the run that holds records after seq after, in order, up to what was durable when it was called,
 // and gone where retention left a hole. hint is a stream sequence to start looking at, or 0. A chunk may begin before after+1.
 // It returns nil at the end, an error of a callback as it is, ErrDeleted, or ctx's error; trouble with NATS is retried with back-off.
+// frame.ErrMalformed, of which frame.ErrVersion is one kind, comes behind all chunks that lie before the one that cannot be read.
 //
 // At most Config.Readers reads fetch at a time, first in, first out, each at most 1 MiB. A callback may block: after 250 ms what was fetched behind
 // its chunk is let go of, and the reader queues again when it returns.
@@ -54,12 +56,15 @@ func (r *reader) read(ctx context.Context, t *tailOf, after, hint uint64) (err e
 	if t == nil {
 		return r.nothing(ctx)
 	}
-	r.last, r.lastPlace = t.chunk.Next()-1, t.seq
-	if after >= r.last {
-		return nil
-	}
-	if t.chunk.First <= r.next {
-		return r.deliver(Stored{StreamSeq: t.seq, Chunk: t.chunk})
+	r.last, r.lastPlace = math.MaxUint64, t.seq
+	if t.bad == nil {
+		r.last = t.chunk.Next() - 1
+		if after >= r.last {
+			return nil
+		}
+		if t.chunk.First <= r.next {
+			return r.deliver(Stored{StreamSeq: t.seq, Chunk: t.chunk})
+		}
 	}
 	if r.place, err = r.find(ctx, t, after, hint); err != nil {
 		return fmt.Errorf("read %s: %w", r.key, err)
@@ -80,7 +85,7 @@ type reader struct {
 	chunk func(Stored) error
 	gone  func(Gone) error
 
-	next, last       uint64 // seqs: the one wanted, and the last one
+	next, last       uint64 // seqs: the one wanted, and the last one; the largest number where the tail cannot be read
 	place, lastPlace uint64 // stream sequences: where to look on, and the tail's
 	prev             uint64 // stream sequence of the chunk delivered last
 	end              uint64 // byte offset behind what was delivered
@@ -102,10 +107,7 @@ func (r *reader) leaderTail(ctx context.Context) (*tailOf, error) {
 		return nil, err
 	}
 	c, err := frame.UnmarshalChunk(m.data)
-	if err != nil {
-		return nil, err
-	}
-	return &tailOf{seq: m.seq, chunk: c}, nil
+	return &tailOf{seq: m.seq, chunk: c, bad: err}, nil
 }
 
 // nearTries is how often any replica is asked, while NATS is away for a moment, before the leader is, whose answer may take long.
@@ -116,7 +118,7 @@ func (r *reader) catchTail(ctx context.Context, after uint64) (t *tailOf, err er
 	tries := 0
 	err = retry(ctx, func() error {
 		t, err = r.b.nearTail(ctx, r.path)
-		if err == nil && t != nil && t.chunk.Next()-1 > after {
+		if err == nil && t != nil && (t.bad != nil || t.chunk.Next()-1 > after) {
 			return nil
 		}
 		if tries++; err != nil && tries <= nearTries {
@@ -135,6 +137,9 @@ func (b *Bus) nearTail(ctx context.Context, path string) (*tailOf, error) {
 		return nil, err
 	}
 	s, err := b.direct(ctx, b.hist, body)
+	if errors.Is(err, frame.ErrMalformed) {
+		return &tailOf{seq: s.StreamSeq, bad: err}, nil
+	}
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -160,7 +165,7 @@ func (r *reader) find(ctx context.Context, t *tailOf, after, hint uint64) (uint6
 		if err != nil {
 			return 0, err
 		}
-		if s != nil && s.Chunk.First <= r.next {
+		if s != nil && s.Chunk != nil && s.Chunk.First <= r.next {
 			if s.Chunk.Next() >= r.next {
 				return s.StreamSeq, nil
 			}
@@ -286,6 +291,9 @@ func (r *reader) rest(ctx context.Context) error {
 	if st.deleted() {
 		return ErrDeleted
 	}
+	if r.last == math.MaxUint64 {
+		return nil // the tail that could not be read is not there any more
+	}
 	return r.tellGone(Gone{From: r.next, To: r.last, Bytes: -1})
 }
 
@@ -361,6 +369,9 @@ func (b *Bus) Tail(ctx context.Context, key frame.Key) (Stored, error) {
 	if err != nil {
 		return Stored{}, fmt.Errorf("tail of %s: %w", key, err)
 	}
+	if t != nil && t.bad != nil {
+		return Stored{}, fmt.Errorf("tail of %s: %w", key, t.bad)
+	}
 	if t != nil {
 		return Stored{Key: key, StreamSeq: t.seq, Chunk: t.chunk}, nil
 	}
@@ -378,8 +389,12 @@ func (b *Bus) Tail(ctx context.Context, key frame.Key) (Stored, error) {
 // Errors: ErrNotFound where the replica has nothing of the run, that NATS does not answer, ctx's.
 func (b *Bus) NearTail(ctx context.Context, key frame.Key) (Stored, error) {
 	t, err := b.nearTail(ctx, path(key))
-	if err == nil && t == nil {
+	switch {
+	case err != nil:
+	case t == nil:
 		err = ErrNotFound
+	default:
+		err = t.bad
 	}
 	if err != nil {
 		return Stored{}, fmt.Errorf("tail of %s: %w", key, err)

@@ -440,7 +440,7 @@ func (j *janitor) cutRun(ctx context.Context, k *kept, keep int64, why string) e
 		return fmt.Errorf("cut %s: %w", k.run.Key, err)
 	}
 	first, err := j.b.probe(ctx, j.b.live, k.path, 1)
-	if err != nil || first == nil {
+	if err != nil || first == nil || first.Chunk == nil {
 		return err
 	}
 	was, is := first.Chunk.Offset, first.Chunk.Offset

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -39,10 +40,32 @@ func TestLaterVersion(t *testing.T) {
 	if _, err := b.Take(deadline(t), "ing-3", run); !errors.Is(err, frame.ErrVersion) {
 		t.Errorf("Take = %v, want %v", err, frame.ErrVersion)
 	}
+	var text string
+	collect := func(s Stored) error { text += outputOf(s.Chunk); return nil }
+	whole := func(g Gone) error { return fmt.Errorf("%+v is gone", g) }
 	for what, read := range map[string]func() error{
-		"Read":  func() error { return b.Read(deadline(t), run.Key, 0, 0, func(Stored) error { return nil }, nil) },
-		"Catch": func() error { return b.Catch(deadline(t), run.Key, 0, 0, func(Stored) error { return nil }, nil) },
-		"Tail":  func() error { _, err := b.Tail(deadline(t), run.Key); return err },
+		"Read":            func() error { return b.Read(deadline(t), run.Key, 0, 0, collect, whole) },
+		"Catch":           func() error { return b.Catch(deadline(t), run.Key, 0, 0, collect, whole) },
+		"Read from known": func() error { return b.Read(deadline(t), run.Key, 1, 0, collect, whole) },
+		"Catch from known": func() error {
+			after, hint, err := b.LocateByte(deadline(t), run.Key, 0)
+			if err != nil {
+				return err
+			}
+			return b.Catch(deadline(t), run.Key, after, hint, collect, whole)
+		},
+	} {
+		text = ""
+		if err := read(); !errors.Is(err, frame.ErrVersion) || text != "known" {
+			t.Errorf("%s = %v behind %q, want %v behind what can be read", what, err, text, frame.ErrVersion)
+		}
+	}
+	for what, read := range map[string]func() error{
+		"Tail":     func() error { _, err := b.Tail(deadline(t), run.Key); return err },
+		"NearTail": func() error { _, err := b.NearTail(deadline(t), run.Key); return err },
+		"Read behind": func() error {
+			return b.Read(deadline(t), run.Key, 2, 0, func(s Stored) error { return fmt.Errorf("%d was read", s.StreamSeq) }, whole)
+		},
 	} {
 		if err := read(); !errors.Is(err, frame.ErrVersion) {
 			t.Errorf("%s = %v, want %v", what, err, frame.ErrVersion)
@@ -70,4 +93,13 @@ func TestLaterVersion(t *testing.T) {
 	}
 	ended := take(t, b, "ing-1", newRun(t)) // the watch goes on behind it
 	st.await(t, ended.run.Key.Run, "runs", func(r frame.Run) bool { return r.Connected })
+}
+
+func outputOf(c *frame.Chunk) (text string) {
+	for i := range c.Records {
+		if r := &c.Records[i]; r.Kind.Output() {
+			text += string(r.Data)
+		}
+	}
+	return text
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"tasktracer/pkg/auth"
-	"tasktracer/pkg/bus"
 	"tasktracer/pkg/frame"
 )
 
@@ -370,15 +369,11 @@ func (s *Service) apiRun(w http.ResponseWriter, r *http.Request, c auth.Claims) 
 		return err
 	}
 	j := toJSON(st)
-	tail, err := s.bus.Tail(r.Context(), st.run.Key)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+	x, err := s.extent(r.Context(), st.run)
+	if err != nil && !errors.Is(err, frame.ErrVersion) { // of a run that is beyond this version, the state is what can be told
 		return err
 	}
-	if err == nil {
-		j.LastSeq = max(j.LastSeq, tail.Chunk.Next()-1)
-		b, l := tail.Chunk.End()
-		j.Bytes, j.Lines = max(j.Bytes, b), max(j.Lines, l)
-	}
+	j.LastSeq, j.Bytes, j.Lines = x.seq, x.bytes, x.lines
 	return answerJSON(w, j)
 }
 

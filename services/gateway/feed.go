@@ -49,7 +49,8 @@ type feedRun struct {
 	tail    uint64   // the highest seq known to be stored
 	// certain says that tail was read from the log when the subscription stood already.
 	certain, asking bool
-	lags            int // how often chunks may have been missed; what was asked before that proves nothing
+	unreadable      bool // the log ends with what this program cannot read: no end can be told, and who wants more tries to read
+	lags            int  // how often chunks may have been missed; what was asked before that proves nothing
 }
 
 func newFeeds(ctx context.Context, b *bus.Bus, ring int, log *slog.Logger, m *Metrics) *feeds {
@@ -106,7 +107,7 @@ const (
 
 // subscribe keeps the subscription until the last viewer has gone.
 func (f *feed) subscribe() {
-	h := bus.Handler{Chunk: f.push, Advanced: f.advanced, Lagged: f.lagged}
+	h := bus.Handler{Chunk: f.push, Unreadable: f.unreadable, Advanced: f.advanced, Lagged: f.lagged}
 	for wait := retryFirst; f.ctx.Err() == nil; wait = min(2*wait, retryLast) {
 		sub, err := f.fs.bus.Subscribe(f.ctx, f.client, h)
 		if err != nil {
@@ -137,6 +138,7 @@ func (f *feed) push(s bus.Stored) {
 		return
 	}
 	r := f.run(s.Key.Run)
+	r.unreadable = false
 	c := s.Chunk
 	f.fs.m.chunks.Inc()
 	switch {
@@ -232,7 +234,7 @@ func (f *feed) lagged() {
 	defer f.mu.Unlock()
 	f.fs.m.lagged.Inc()
 	for _, r := range f.runs {
-		r.certain = false
+		r.certain, r.unreadable = false, false
 		r.lags++
 	}
 	f.wakeAll()
@@ -277,19 +279,40 @@ func (f *feed) find(run string, seq, least uint64, final bool) (e *entry, behind
 	if e := r.holding(seq); e != nil {
 		return e, false, false
 	}
-	if r.tail >= seq {
+	if r.tail >= seq || r.unreadable {
 		return nil, true, false
 	}
 	return nil, false, f.sure(run, r, final)
 }
 
-// end tells how far a run's log reaches. Not sure: it may reach further; the feed is finding out, and will say.
-func (f *feed) end(run string, least uint64, final bool) (last uint64, sure bool) {
+// end tells how far a run's log reaches. Not sure: it may reach further; the feed is finding out, and will say. Unreadable: it does, with what this
+// program cannot read.
+func (f *feed) end(run string, least uint64, final bool) (last uint64, sure, unreadable bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.run(run)
 	r.tail = max(r.tail, least)
-	return r.tail, f.sure(run, r, final)
+	return r.tail, r.unreadable || f.sure(run, r, final), r.unreadable
+}
+
+// unreadable hears of a chunk that this program cannot read.
+func (f *feed) unreadable(run string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ctx.Err() == nil {
+		f.beyond(run, f.run(run))
+	}
+}
+
+// beyond has viewers read up to what cannot be read. f.mu is held.
+func (f *feed) beyond(run string, r *feedRun) {
+	if r.unreadable {
+		return
+	}
+	r.unreadable = true
+	for a := range f.listeners {
+		a.mark(run, false)
+	}
 }
 
 // sure tells whether nothing is stored behind the known tail; where that is not known, it has it found out. f.mu is held.
@@ -344,6 +367,13 @@ func (f *feed) ask(run string, r *feedRun, lags int) {
 	f.fs.wg.Go(func() { f.askNear(key, r, answered) })
 	for wait := retryFirst; f.ctx.Err() == nil; wait = min(2*wait, retryLast) {
 		s, err := f.fs.bus.Tail(f.ctx, key)
+		if errors.Is(err, frame.ErrMalformed) {
+			f.mu.Lock()
+			r.asking = false
+			f.beyond(run, r)
+			f.mu.Unlock()
+			return
+		}
 		if err != nil && !errors.Is(err, bus.ErrDeleted) && !errors.Is(err, bus.ErrNotFound) {
 			if f.ctx.Err() == nil {
 				f.fs.log.Warn("read a run's tail", "run", key, "err", err)

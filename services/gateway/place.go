@@ -66,10 +66,18 @@ func (p *place) least() uint64 {
 	return p.st.run.Checkpoint.Seq
 }
 
-// final tells whether the log ends there: the run has ended, and who had it wrote down the very end when it let go of it.
-func (p *place) final() bool {
-	return p.st.run != nil && p.st.run.Phase.Ended() && !p.st.run.Connected
+// lines is how many lines the log has at least.
+func (p *place) lines() uint64 {
+	if p.st.run == nil {
+		return 0
+	}
+	return p.st.run.Checkpoint.Line
 }
+
+// final tells whether the log ends there: the run has ended, and who had it wrote down the very end when it let go of it.
+func (p *place) final() bool { return p.st.run != nil && complete(p.st.run) }
+
+func complete(run *frame.Run) bool { return run.Phase.Ended() && !run.Connected }
 
 func (p *place) state() string {
 	if p.st.run == nil {
@@ -107,7 +115,7 @@ func endsLine(r *frame.Record) bool {
 
 // locate finds out where a place is; false if that is to be tried again. It does not wait for the log's leader: the feed does, and says when it knows.
 func (a *attachment) locate(p *place) bool {
-	last, sure := a.feed.end(p.key.Run, p.least(), p.final())
+	last, sure, unreadable := a.feed.end(p.key.Run, p.least(), p.final())
 	switch p.settleAt {
 	case atEnd:
 		if !sure {
@@ -115,7 +123,7 @@ func (a *attachment) locate(p *place) bool {
 		}
 		p.next, p.started = last+1, true
 	case checkCursor:
-		if p.next > last+1 {
+		if p.next > last+1 && !unreadable {
 			if !sure {
 				return false
 			}
@@ -141,14 +149,18 @@ func (a *attachment) locate(p *place) bool {
 // locateTail finds the last lines of a run that has at least last records.
 func (a *attachment) locateTail(p *place, last uint64) error {
 	s := a.v.s
+	var lines uint64
 	tail, err := s.bus.NearTail(a.v.ctx, p.key)
 	switch {
 	case errors.Is(err, bus.ErrNotFound) && last <= p.least():
 		return nil // all of it is gone; what was, the state knows
+	case errors.Is(err, frame.ErrVersion):
+		lines = p.lines() // where it can be read no further
 	case err != nil:
 		return err
+	default:
+		_, lines = tail.Chunk.End()
 	}
-	_, lines := tail.Chunk.End()
 	n := uint64(a.history.tail)
 	if lines <= n {
 		return nil

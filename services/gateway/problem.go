@@ -10,6 +10,7 @@ import (
 
 	"tasktracer/pkg/auth"
 	"tasktracer/pkg/bus"
+	"tasktracer/pkg/frame"
 )
 
 // problemDetails is an error of the read API, after RFC 9457. It is an error, too: handlers return it.
@@ -57,6 +58,9 @@ func problemFrom(err error) *problemDetails {
 	}
 	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, bus.ErrDeleted) {
 		return noSuchRun()
+	}
+	if errors.Is(err, frame.ErrVersion) {
+		return newProblem(http.StatusServiceUnavailable, "unreadable", "the output is in a form that this server does not know; another may").retry()
 	}
 	return newProblem(http.StatusServiceUnavailable, "busy", "the log or the token service does not answer").retry()
 }

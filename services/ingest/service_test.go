@@ -657,6 +657,35 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A run that an ingest of a later version had is left to one that knows it: the client is to try elsewhere, and to keep what it has.
+func TestRunOfALaterVersion(t *testing.T) {
+	t.Parallel()
+	b := openBus(t, startNATS(t, t.TempDir(), "127.0.0.1:0"))
+	st := start(t, b)
+	token := st.token(t, auth.Claims{Type: auth.Client, Namespace: "ns"})
+	p, _ := st.numbered(t, token, "run-00000001", 1)
+	p.c.Close()
+	later, err := proto.Marshal(&pb.Chunk{Version: 2, Epoch: 2, Owner: "ing-2", FirstSeq: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := frame.Key{Namespace: "ns", Task: "task", Client: "cli-1", Run: "run-00000001"}
+	_, _ = b.Request(deadline(t), "tt.in.ns.task.cli-1.run-00000001", later) // what JetStream answers is none of a service's; whether it is stored is looked at
+	if _, err := b.Tail(deadline(t), key); !errors.Is(err, frame.ErrVersion) {
+		t.Fatalf("Tail = %v, want %v", err, frame.ErrVersion)
+	}
+	p, answer := st.numbered(t, token, "run-00000001", 1)
+	if answer["code"] != "busy" || answer["retryMs"] == nil {
+		t.Errorf("its client is answered %v, want busy", answer)
+	}
+	if err := p.ended(); errors.Is(err, socketio.ErrServerDisconnect) {
+		t.Error("its client was told not to come back")
+	}
+	if _, err := b.Tail(deadline(t), key); !errors.Is(err, frame.ErrVersion) {
+		t.Errorf("Tail = %v: something was written behind what cannot be read", err)
+	}
+}
+
 func TestStop(t *testing.T) {
 	t.Parallel()
 	st := start(t, openBus(t, startNATS(t, t.TempDir(), "127.0.0.1:0")))
