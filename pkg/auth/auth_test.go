@@ -387,6 +387,40 @@ func (s *sleepy) Request(ctx context.Context, subject string, data []byte) ([]by
 	return s.service.Request(ctx, subject, data)
 }
 
+// away is a requester that cannot be reached for a while.
+type away struct {
+	*service
+	fails int
+}
+
+func (a *away) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	if a.fails > 0 {
+		a.fails--
+		return nil, errors.New("nobody is there")
+	}
+	return a.service.Request(ctx, subject, data)
+}
+
+func TestRemoteAsksAgain(t *testing.T) {
+	s := &away{service: &service{ring: ring(t)}, fails: 3}
+	token, _, err := s.ring.Sign(Claims{Type: Client, Namespace: "n"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := NewRemote(s).Verify(t.Context(), token, Client); err != nil || c.Namespace != "n" {
+		t.Errorf("Verify while the service is away for a moment = %+v, %v", c, err)
+	}
+	s.fails = 100
+	ctx, cancel := context.WithTimeout(t.Context(), awayFirst/2)
+	defer cancel()
+	if _, err := NewRemote(s).Verify(ctx, token, Client); err == nil || Code(err) != "" {
+		t.Errorf("Verify by who does not wait = %v, want an error that is no verdict", err)
+	}
+	if s.fails < 98 {
+		t.Errorf("asked %d times by who does not wait", 100-s.fails)
+	}
+}
+
 func TestRemoteAsksAnotherReplica(t *testing.T) {
 	s := &sleepy{service: &service{ring: ring(t)}, silent: 2}
 	token, _, err := s.ring.Sign(Claims{Type: Client, Namespace: "n"}, time.Hour)

@@ -26,6 +26,9 @@ const (
 	// attemptWithin is how long one replica may take to answer, maxAttempts how many are asked.
 	attemptWithin = 500 * time.Millisecond
 	maxAttempts   = 8
+	// awayFirst is the first pause, doubled from one to the next, before asking again when the service cannot be reached: its connection to NATS, or ours,
+	// is back in a moment when a node of NATS has died.
+	awayFirst = 50 * time.Millisecond
 	// maxVerdicts and maxRevoked bound the memory; when full, any one entry makes room. A forgotten verdict costs one more request,
 	// and a forgotten revocation nothing, for the service remembers all of them.
 	maxVerdicts = 10_000
@@ -115,15 +118,24 @@ func (v *Remote) ask(ctx context.Context, token string, want Type) (Claims, erro
 }
 
 // request asks a replica, and another one when the first does not answer in time: it may have died, or been stopped, with the question in hand.
-// Asking twice does no harm.
+// Where none can be reached it asks again a little later, for about 2 s. Asking twice does no harm.
 func (v *Remote) request(ctx context.Context, subject string, data []byte) ([]byte, error) {
-	for tries := 1; ; tries++ {
+	for tries, wait := 1, awayFirst; ; tries++ {
 		attempt, cancel := context.WithTimeout(ctx, attemptWithin)
 		answer, err := v.requester.Request(attempt, subject, data)
 		late := attempt.Err() != nil
 		cancel()
-		if err == nil || !late || ctx.Err() != nil || tries == maxAttempts {
+		if err == nil || ctx.Err() != nil || tries == maxAttempts {
 			return answer, err
+		}
+		if late {
+			continue
+		}
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, attemptWithin)
+		case <-ctx.Done():
+			return nil, err
 		}
 	}
 }
