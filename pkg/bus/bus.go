@@ -8,9 +8,11 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -41,6 +43,9 @@ type Bus struct {
 	owned *owned
 	beats *beats
 	tails *tails
+
+	opened time.Time
+	led    atomic.Int64 // the age at which the log's leader answered Readable last, in nanoseconds
 }
 
 // Open connects, and creates the stream and the buckets where they are missing. It tries until ctx ends.
@@ -55,7 +60,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Window, cfg.Readers, cfg.attempt = orDefault(cfg.Window, defaultWindow), orDefault(cfg.Readers, defaultReaders), orDefault(cfg.attempt, attemptWithin)
-	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers))}
+	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers)), opened: time.Now()}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.owned, b.beats, b.tails = newOwned(b), newBeats(b), newTails()
 	b.owned.watchOwned(cfg.Metrics)
@@ -73,6 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		b.Close()
 		return nil, err
 	}
+	b.led.Store(int64(b.age()))
 	return b, nil
 }
 
@@ -99,17 +105,42 @@ func (b *Bus) spawn(fn func()) bool {
 	return !b.closed
 }
 
-// Ready returns nil when both connections are there and the stream has a leader.
+// Ready returns nil when what is appended is stored: both connections are there and the stream has a leader.
 func (b *Bus) Ready(ctx context.Context) error {
 	if !b.live.nc.IsConnected() || !b.hist.nc.IsConnected() {
-		return fmt.Errorf("not connected to NATS")
+		return errors.New("not connected to NATS")
 	}
 	s, err := b.js.Stream(ctx, logStream)
 	if err != nil {
 		return fmt.Errorf("the log does not answer: %w", err)
 	}
 	if c := s.CachedInfo().Cluster; c != nil && c.Leader == "" {
-		return fmt.Errorf("the log has no leader")
+		return errors.New("the log has no leader")
 	}
 	return nil
 }
+
+// Readers do without the log's leader while another is elected, which takes 5 to 10 s: any replica answers them. After electionTakes this is something else,
+// perhaps a part of the cluster that is cut off, and readers are better off elsewhere. leaderAnswers is short, for who probes has little patience.
+const (
+	electionTakes = 15 * time.Second
+	leaderAnswers = 500 * time.Millisecond
+)
+
+// Readable returns nil when the log can be read: both connections are there, and the stream has a leader or had one a moment ago.
+func (b *Bus) Readable(ctx context.Context) error {
+	lctx, cancel := context.WithTimeout(ctx, leaderAnswers)
+	defer cancel()
+	err := b.Ready(lctx)
+	if err == nil {
+		b.led.Store(int64(b.age()))
+		return nil
+	}
+	if !b.live.nc.IsConnected() || !b.hist.nc.IsConnected() || b.age()-time.Duration(b.led.Load()) > electionTakes {
+		return err
+	}
+	return nil
+}
+
+// age is for how long b has been open.
+func (b *Bus) age() time.Duration { return time.Since(b.opened) }

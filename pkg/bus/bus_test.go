@@ -408,3 +408,31 @@ func TestSecondOpenChangesNothing(t *testing.T) {
 		t.Errorf("Ready = %v", err)
 	}
 }
+
+// Readers are let in without a leader for as long as an election takes, and no longer.
+func TestReadable(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	if err := errors.Join(b.Ready(deadline(t)), b.Readable(deadline(t))); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.js.DeleteStream(deadline(t), logStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ready(deadline(t)); err == nil {
+		t.Error("Ready without a log")
+	}
+	if err := b.Readable(deadline(t)); err != nil {
+		t.Errorf("Readable in an election = %v", err)
+	}
+	b.led.Store(int64(b.age() - electionTakes - 1))
+	if err := b.Readable(deadline(t)); err == nil {
+		t.Error("Readable when an election is over = nil")
+	}
+	if err := b.create(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Readable(deadline(t)); err != nil {
+		t.Errorf("Readable = %v, with a leader again", err)
+	}
+}

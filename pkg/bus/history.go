@@ -402,6 +402,35 @@ func (b *Bus) NearTail(ctx context.Context, key frame.Key) (Stored, error) {
 	return Stored{Key: key, StreamSeq: t.seq, Chunk: t.chunk}, nil
 }
 
+// TailWithin is Tail; where the leader does not answer within patience, for the log may be electing one, it is what the first replica tells: the run
+// has at least this much. Errors: those of Tail.
+func (b *Bus) TailWithin(ctx context.Context, key frame.Key, patience time.Duration) (Stored, error) {
+	type answer struct {
+		Stored
+		err error
+	}
+	sure := make(chan answer, 1)
+	lctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		s, err := b.Tail(lctx, key)
+		sure <- answer{s, err}
+	}()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	for wait := retryFirst; ; wait = min(2*wait, retryLast) {
+		select {
+		case a := <-sure:
+			return a.Stored, a.err
+		case <-t.C:
+		}
+		if s, err := b.NearTail(ctx, key); err == nil {
+			return s, nil // that it has nothing proves nothing
+		}
+		t.Reset(wait)
+	}
+}
+
 // LocateByte finds the chunk that holds the byte offset, by binary search; used to start a range read. It returns the seq before the chunk
 // and the chunk's place as hint for Read. An offset beyond the end gives the last chunk; one that retention took, the first that is left.
 func (b *Bus) LocateByte(ctx context.Context, key frame.Key, offset uint64) (after, hint uint64, err error) {

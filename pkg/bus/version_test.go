@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -61,8 +62,9 @@ func TestLaterVersion(t *testing.T) {
 		}
 	}
 	for what, read := range map[string]func() error{
-		"Tail":     func() error { _, err := b.Tail(deadline(t), run.Key); return err },
-		"NearTail": func() error { _, err := b.NearTail(deadline(t), run.Key); return err },
+		"Tail":       func() error { _, err := b.Tail(deadline(t), run.Key); return err },
+		"NearTail":   func() error { _, err := b.NearTail(deadline(t), run.Key); return err },
+		"TailWithin": func() error { _, err := b.TailWithin(deadline(t), run.Key, time.Minute); return err },
 		"Read behind": func() error {
 			return b.Read(deadline(t), run.Key, 2, 0, func(s Stored) error { return fmt.Errorf("%d was read", s.StreamSeq) }, whole)
 		},

@@ -97,3 +97,47 @@ func TestAttachWhileTheLogElects(t *testing.T) {
 		t.Errorf("from now on: events differ (-want +got):\n%s", d)
 	}
 }
+
+// While the log is without a leader everything can be read that the replicas have, and the gateway takes in viewers.
+func TestReadWhileTheLogElects(t *testing.T) {
+	elects := &atomic.Bool{}
+	r := newRig(t)
+	r.conf = append(r.conf, func(c *bus.Config) { c.InProcess = electing{r.nats, elects} })
+	g := r.gateway()
+	r.run(key("ended")).out("a\nb\n").exit("2").leave().known(g, "is gone", gone)
+	running := r.run(key("runs")).out("1\n").sync().out("2\n").sync().out("3\n").sync().known(g, "is there", known)
+	ended := g.s.roster.ofClient(bus.Client{Namespace: "ns", Task: "t", Client: "ended"})[0].run.Key.Run
+	token := r.browser("ns")
+	elects.Store(true)
+	runs, over := "/api/v1/runs/"+running.key.Run, "/api/v1/runs/"+ended
+	for _, c := range []struct{ name, path, rng, want string }{
+		{"whole", runs + "/log", "", "1\n2\n3\n"},
+		{"a range", runs + "/log", "bytes=2-", "2\n3\n"},
+		{"the last bytes", runs + "/log", "bytes=-2", "3\n"},
+		{"lines", runs + "/log?lines=2-2", "", "2\n"},
+		{"the last line", runs + "/log?lines=-1", "", "3\n"},
+		{"records", runs + "/log?format=ndjson", "", `"data":"3\n"}`},
+		{"a search", runs + "/search?q=3", "", `"line":3`},
+		{"its extent", runs, "", `"bytes":6,"lines":3`},
+		{"whole, of what ended", over + "/log", "", "a\nb\n"},
+		{"a search in what ended", over + "/search?q=b", "", `"more":false`},
+		{"the extent of what ended", over, "", `"bytes":4,"lines":2`},
+		{"tasks", "/api/v1/tasks", "", `"runs":2`},
+		{"clients", "/api/v1/tasks/t/clients", "", `"client":"ended"`},
+		{"runs", "/api/v1/tasks/t/runs", "", ended},
+	} {
+		var h []string
+		if c.rng != "" {
+			h = []string{"Range", c.rng}
+		}
+		if a := g.get(token, c.path, h...); a.status >= 300 || !strings.Contains(a.body, c.want) {
+			t.Errorf("%s = %d %q, want %q", c.name, a.status, a.body, c.want)
+		}
+	}
+	if err := g.s.bus.Ready(within(t)); err == nil {
+		t.Error("there is a leader: this test shows nothing")
+	}
+	if err := g.s.bus.Readable(within(t)); err != nil {
+		t.Errorf("viewers are sent away: %v", err)
+	}
+}

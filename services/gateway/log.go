@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"tasktracer/pkg/auth"
 	"tasktracer/pkg/bus"
@@ -124,10 +125,16 @@ func parseLines(text string) (*lineRange, error) {
 // extent is how much a run has.
 type extent struct{ bytes, lines, seq uint64 }
 
+// leaderPatience is how long the log's leader may take to say how much a run has before any replica is asked: there may be no leader for a while.
+const leaderPatience = 500 * time.Millisecond
+
 func (s *Service) extent(ctx context.Context, run *frame.Run) (extent, error) {
 	cp := run.Checkpoint
 	x := extent{cp.Bytes, cp.Line, cp.Seq}
-	tail, err := s.bus.Tail(ctx, run.Key)
+	if complete(run) {
+		return x, nil
+	}
+	tail, err := s.bus.TailWithin(ctx, run.Key, leaderPatience)
 	if errors.Is(err, bus.ErrNotFound) {
 		return x, nil
 	}
@@ -136,6 +143,24 @@ func (s *Service) extent(ctx context.Context, run *frame.Run) (extent, error) {
 	}
 	b, l := tail.Chunk.End()
 	return extent{max(b, x.bytes), max(l, x.lines), max(tail.Chunk.Next()-1, x.seq)}, nil
+}
+
+// readTo reads a run's log from behind seq after up to and including seq last, from any replica that has it. Errors: as of bus.Read.
+func (s *Service) readTo(ctx context.Context, key frame.Key, after, hint, last uint64, chunk func(bus.Stored) error, gone func(bus.Gone) error) error {
+	for after < last {
+		began := after
+		err := s.bus.Catch(ctx, key, after, hint, func(st bus.Stored) error {
+			after, hint = st.Chunk.Next()-1, st.StreamSeq
+			return chunk(st)
+		}, func(g bus.Gone) error {
+			after = g.To
+			return gone(g)
+		})
+		if err != nil || after == began {
+			return err // nothing more: the log has lost what its state tells of
+		}
+	}
+	return nil
 }
 
 // apiLog answers with a run's log, or a part of it.
@@ -246,7 +271,7 @@ func (l *logAnswer) run() error {
 	}
 	l.out = bufio.NewWriterSize(l.w, 128<<10)
 	if l.total.seq > 0 {
-		err = l.s.bus.Read(ctx, l.key, after, hint, l.chunk, l.gone)
+		err = l.s.readTo(ctx, l.key, after, hint, l.total.seq, l.chunk, l.gone)
 	}
 	if err != nil && !errors.Is(err, errDone) {
 		if l.begun && ctx.Err() == nil {

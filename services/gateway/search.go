@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"regexp"
 	"regexp/syntax"
@@ -44,6 +45,13 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.SearchTime)
 	defer cancel()
+	end, err := s.extent(ctx, st.run)
+	if err != nil && !errors.Is(err, frame.ErrVersion) {
+		return err
+	}
+	if err != nil {
+		end.seq = math.MaxUint64 // what can be read is searched, and then the caller told
+	}
 	x := &search{q: q, w: json.NewEncoder(w), line: 1, over: ctx.Err}
 	x.w.SetEscapeHTML(false)
 	var after, hint uint64
@@ -54,7 +62,7 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flush := http.NewResponseController(w)
-	err = s.bus.Read(ctx, st.run.Key, after, hint, func(st bus.Stored) error {
+	err = s.readTo(ctx, st.run.Key, after, hint, end.seq, func(st bus.Stored) error {
 		before := x.hits
 		err := x.chunk(st.Chunk)
 		if x.hits > before {

@@ -30,7 +30,11 @@ func newBase(ctx context.Context, h *host, cfg bus.Config) (*base, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the bus: %w", err)
 	}
-	h.health.Check("bus", b.Ready)
+	ready := b.Readable
+	if h.self.Role == ingestRole {
+		ready = b.Ready // who has the others for company must not take in what it cannot store
+	}
+	h.health.Check("bus", ready)
 	lasting, stop := context.WithCancel(context.WithoutCancel(ctx))
 	out := &base{host: h, bus: b, tokens: auth.NewRemote(b), stop: stop, group: &errgroup.Group{}, synced: make(chan struct{})}
 	watchCache(h.registry, out.tokens)

@@ -8,6 +8,8 @@ import (
 	"tasktracer/services/ingest"
 )
 
+const ingestRole = "ingest"
+
 // runIngest is ingest as a process of its own, behind the door for tt.
 func runIngest(ctx context.Context, c *call) error {
 	var hostCfg hostConfig
@@ -22,7 +24,7 @@ func runIngest(ctx context.Context, c *call) error {
 	if err := c.parse(fs, hostCfg.validate, busCfg.Validate, needNATS(&busCfg), doorCfg.validate, ingestCfg.Validate); err != nil {
 		return err
 	}
-	return serve(ctx, c, "ingest", hostCfg, busCfg, func(b *base) (work, error) {
+	return serve(ctx, c, ingestRole, hostCfg, busCfg, func(b *base) (work, error) {
 		s, err := newIngest(b, ingestCfg)
 		if err != nil {
 			return work{}, err
