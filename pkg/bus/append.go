@@ -369,7 +369,7 @@ func fit(recs []frame.Record) (n int, full bool) {
 func (a *Appender) chunk(recs []frame.Record) *frame.Chunk {
 	c := &frame.Chunk{
 		Epoch: a.pos.epoch, Owner: a.owner, First: a.pos.next, LastSrc: a.pos.src,
-		Offset: a.pos.offset, Line: a.pos.line, Stored: time.Now(), Records: recs,
+		Offset: a.pos.offset, Line: a.pos.line, Stored: time.Now(), Records: recs, Held: a.pos.held,
 	}
 	for i := range recs {
 		recs[i].Seq = a.pos.next + uint64(i)
@@ -406,6 +406,7 @@ func (a *Appender) store(c *frame.Chunk) error {
 	}
 	a.b.met.append.Observe(time.Since(begun).Seconds())
 	a.b.met.size.Observe(float64(len(data)))
+	a.pos.held = c.Held + takes(len(data))
 	a.advance(c)
 	return nil
 }
@@ -537,7 +538,7 @@ func (a *Appender) noteEnd(r *frame.Record) bool {
 }
 
 func (a *Appender) checkpoint() frame.Checkpoint {
-	return frame.Checkpoint{Epoch: a.pos.epoch, Seq: a.pos.next - 1, Src: a.pos.src, Bytes: a.pos.offset, Line: a.pos.line, StreamSeq: a.pos.fence}
+	return frame.Checkpoint{Epoch: a.pos.epoch, Seq: a.pos.next - 1, Src: a.pos.src, Bytes: a.pos.offset, Line: a.pos.line, StreamSeq: a.pos.fence, Held: a.pos.held}
 }
 
 // fail ends the Appender: the run is not ours any more.

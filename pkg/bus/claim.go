@@ -29,6 +29,7 @@ type position struct {
 	epoch        uint64
 	next, src    uint64 // seq of the next record; highest src stored
 	offset, line uint64
+	held         uint64 // what the run's chunks take in the log
 	fence        uint64 // stream sequence of the last chunk; 0 where the log holds none
 }
 
@@ -41,8 +42,15 @@ type tailOf struct {
 	seq   uint64
 	id    string
 	chunk *frame.Chunk
+	size  int   // of its message's data
 	bad   error // why the chunk, which is nil then, cannot be read: readers go up to it
 }
+
+// messageCost is what a message takes beside its data: JetStream's frame, the subject, the headers of a publish. Names are mostly short.
+const messageCost = 256
+
+// takes is what a message with so much data takes in the log.
+func takes(data int) uint64 { return uint64(data) + messageCost }
 
 // readTail reads a run's last chunk from the leader, tried until ctx ends; nil where the log holds none.
 func (b *Bus) readTail(ctx context.Context, path string) (*tailOf, error) {
@@ -54,7 +62,7 @@ func (b *Bus) readTail(ctx context.Context, path string) (*tailOf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tail: %w", err)
 	}
-	return &tailOf{seq: m.seq, id: m.header.Get(hdrID), chunk: c}, nil
+	return &tailOf{seq: m.seq, id: m.header.Get(hdrID), chunk: c, size: len(m.data)}, nil
 }
 
 // positionBehind says where to go on behind what the log and the state tell. unknown says that records may have been stored that neither tells of.
@@ -63,12 +71,13 @@ func positionBehind(t *tailOf, st stateEntry) (p position, unknown bool) {
 	if t != nil {
 		p = position{epoch: t.chunk.Epoch, next: t.chunk.Next(), src: t.chunk.LastSrc, fence: t.seq}
 		p.offset, p.line = t.chunk.End()
+		p.held = max(t.chunk.Held+takes(t.size), p.offset)
 	}
 	if st.run == nil {
 		return p, false
 	}
 	cp := st.run.Checkpoint
-	p.epoch = max(p.epoch, st.run.Epoch)
+	p.epoch, p.held = max(p.epoch, st.run.Epoch), max(p.held, cp.Held)
 	if cp.Seq+1 <= p.next {
 		return p, false
 	}
@@ -201,7 +210,7 @@ func (a *Appender) storeClaim(ctx context.Context, c *frame.Chunk) (ok bool, err
 	for wait := retryFirst; ; wait = min(2*wait, retryLast) {
 		seq, err := a.b.publish(ctx, a.subject(), a.pos.fence, nats.Header{hdrID: {id}}, data)
 		if err == nil {
-			a.pos.fence = seq
+			a.pos.fence, a.pos.held = seq, c.Held+takes(len(data))
 			return true, nil
 		}
 		t, terr := a.b.readTail(ctx, a.path)
@@ -209,7 +218,7 @@ func (a *Appender) storeClaim(ctx context.Context, c *frame.Chunk) (ok bool, err
 		case terr != nil:
 			return false, fmt.Errorf("%w: %w", terr, err)
 		case t != nil && t.id == id:
-			a.pos.fence = t.seq
+			a.pos.fence, a.pos.held = t.seq, c.Held+takes(len(data))
 			return true, nil
 		case t == nil && a.pos.fence != 0, t != nil && t.seq != a.pos.fence:
 			return false, nil

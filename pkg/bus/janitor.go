@@ -19,9 +19,9 @@ import (
 // JanitorConfig are the limits that are kept in fairness, before the stream's own, which take from whoever is oldest, are reached.
 // A limit of 0 is none. Sweeping begins at 80 % of a limit, so that the limit itself is not passed between two rounds.
 type JanitorConfig struct {
-	RunBytes       int64         // output kept of one run; its oldest part goes first
+	RunBytes       int64         // bytes kept of one run, as they are stored; its oldest part goes first
 	Runs           int           // runs kept; the oldest that have ended go first
-	NamespaceBytes int64         // output kept of one namespace; the oldest runs that have ended go first
+	NamespaceBytes int64         // bytes kept of one namespace, as they are stored; the oldest runs that have ended go first
 	Every          time.Duration // a round; 5 s where 0
 }
 
@@ -43,9 +43,9 @@ const (
 
 // Register adds the flags to fs.
 func (c *JanitorConfig) Register(fs *flag.FlagSet) {
-	fs.Int64Var(&c.RunBytes, "run-max-bytes", orDefault(c.RunBytes, defaultRunBytes), "output kept of one run in `bytes`; 0: no limit")
+	fs.Int64Var(&c.RunBytes, "run-max-bytes", orDefault(c.RunBytes, defaultRunBytes), "`bytes` kept of one run, as they are stored; 0: no limit")
 	fs.IntVar(&c.Runs, "max-runs", orDefault(c.Runs, defaultRuns), "`runs` kept; 0: no limit")
-	fs.Int64Var(&c.NamespaceBytes, "namespace-max-bytes", c.NamespaceBytes, "output kept of one namespace in `bytes`; 0: no limit")
+	fs.Int64Var(&c.NamespaceBytes, "namespace-max-bytes", c.NamespaceBytes, "`bytes` kept of one namespace, as they are stored; 0: no limit")
 }
 
 // Validate names the first flag whose value cannot be used.
@@ -117,13 +117,12 @@ type janitor struct {
 type kept struct {
 	path string
 	run  frame.Run
-	cut  uint64 // bytes of output that were cut off its beginning
-
+	cut  uint64 // what was cut off its beginning, as it was stored
 }
 
-// held is how much output of the run the log still has, as far as is known.
+// held is how much of the log the run still takes, as far as is known.
 func (k *kept) held() int64 {
-	return int64(k.run.Checkpoint.Bytes - min(k.cut, k.run.Checkpoint.Bytes))
+	return int64(k.run.Checkpoint.Held - min(k.cut, k.run.Checkpoint.Held))
 }
 
 func (k *kept) ended() bool { return k.run.Phase.Ended() && !k.run.Connected }
@@ -424,18 +423,18 @@ func (j *janitor) evict(ctx context.Context, k *kept, why string) error {
 	return nil
 }
 
-// cutRun removes the oldest part of a run so that about keep bytes are left. Viewers are told by the gap that they read.
+// cutRun removes the oldest part of a run so that about keep bytes of it, as stored, are left. Viewers are told by the gap that they read.
 func (j *janitor) cutRun(ctx context.Context, k *kept, keep int64, why string) error {
 	t, err := j.b.readTail(ctx, k.path)
 	if err != nil || t == nil {
 		return err
 	}
-	end, _ := t.chunk.End()
+	end := t.chunk.Held + takes(t.size)
 	if int64(end) <= keep {
 		return nil
 	}
 	target := end - uint64(keep)
-	s, err := j.b.seek(ctx, j.b.live, k.path, t, 0, func(c *frame.Chunk) bool { return c.Offset <= target })
+	s, err := j.b.seek(ctx, j.b.live, k.path, t, 0, func(c *frame.Chunk) bool { return c.Held <= target })
 	if err != nil {
 		return fmt.Errorf("cut %s: %w", k.run.Key, err)
 	}
@@ -443,13 +442,13 @@ func (j *janitor) cutRun(ctx context.Context, k *kept, keep int64, why string) e
 	if err != nil || first == nil || first.Chunk == nil {
 		return err
 	}
-	was, is := first.Chunk.Offset, first.Chunk.Offset
+	was, is := first.Chunk.Held, first.Chunk.Held
 	if s != nil && s.StreamSeq > first.StreamSeq {
 		if err := j.b.purge(ctx, logStream, prefixIn+k.path, s.StreamSeq); err != nil {
 			return fmt.Errorf("cut %s: %w", k.run.Key, err)
 		}
-		is = s.Chunk.Offset
-		j.b.met.cutBytes.WithLabelValues(why).Add(float64(is - was))
+		is = s.Chunk.Held
+		j.b.met.cutBytes.WithLabelValues(why).Add(float64(is - min(was, is)))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

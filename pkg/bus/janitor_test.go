@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"tasktracer/pkg/frame"
 	"tasktracer/pkg/natsd"
+	pb "tasktracer/proto/tasktracer/v1"
 )
 
 func sweep(t testing.TB, b *Bus, cfg JanitorConfig) (stop func()) {
@@ -78,7 +81,7 @@ func TestJanitorKeepsBytesOfANamespace(t *testing.T) {
 		finished(t, b, runKey("small", i), 10_000)
 		finished(t, b, runKey("large", i), 200_000)
 	}
-	sweep(t, b, JanitorConfig{NamespaceBytes: 1_000_000})
+	sweep(t, b, JanitorConfig{NamespaceBytes: 1_020_000})
 	for i := range 6 {
 		eventually(t, fmt.Sprintf("large run %d is removed", i), func() bool { return st.deleted(runKey("large", i).Run) })
 	}
@@ -256,5 +259,114 @@ func TestJanitorFinishesRemovals(t *testing.T) {
 	}
 	if h := read(t, b, runKey("n", 2), 0, 0); len(h.output()) != 100 {
 		t.Errorf("the run that is not marked has %d bytes left, want 100", len(h.output()))
+	}
+}
+
+// What counts is what the log takes, not the output alone: a run that trickles takes hundreds of bytes for each that it writes.
+func TestJanitorCountsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	st := watchStates(t, b)
+	var runs []frame.Key
+	trickle := func(ns string, i int) {
+		a := take(t, b, "ing-1", frame.Run{Key: runKey(ns, i)})
+		for n := range uint64(100) {
+			submit(t, a, out(n+1, "x"))
+			sync_(t, a)
+		}
+		submit(t, a, exit(101, "0"))
+		if err := a.Release(deadline(t)); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, a.run.Key)
+	}
+	for i := range 4 {
+		trickle("trickle", i)
+	}
+	finished(t, b, runKey("flood", 1), 2_000_000)
+	runs = append(runs, runKey("flood", 1))
+	taken := take(t, b, "ing-1", frame.Run{Key: runKey("flood", 2)})
+	submit(t, taken, frame.Record{Src: 1, Kind: frame.Stdout, Data: bytes.Repeat([]byte("z"), 100_000)})
+	sync_(t, taken)
+	again := take(t, b, "ing-2", frame.Run{Key: runKey("flood", 2)}) // it counts on
+	submit(t, again, frame.Record{Src: 2, Kind: frame.Stdout, Data: bytes.Repeat([]byte("z"), 100_000)})
+	submit(t, again, exit(3, "0"))
+	if err := again.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	runs = append(runs, again.run.Key)
+
+	info, err := b.logInfo(deadline(t), b.live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held uint64
+	for _, k := range runs {
+		e, err := b.readState(deadline(t), path(k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held += e.run.Checkpoint.Held
+	}
+	if held < info.bytes*95/100 || held > info.bytes*115/100 {
+		t.Errorf("the runs hold %d bytes by their states, the log has %d", held, info.bytes)
+	}
+
+	sweep(t, b, JanitorConfig{NamespaceBytes: 100_000}) // four runs with 400 bytes of output take more
+	eventually(t, "the oldest run that trickled is removed", func() bool { return st.deleted(runKey("trickle", 0).Run) })
+	if h := read(t, b, runKey("trickle", 3), 0, 0); len(h.output()) != 100 {
+		t.Errorf("%d bytes are left of the latest run, want all", len(h.output()))
+	}
+}
+
+// A run that an earlier version began is counted by its output until this one takes it, and by what is stored from then on.
+func TestJanitorCountsWhatAnEarlierVersionStored(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	run := frame.Run{Key: runKey("n", 1)}
+	info, err := frame.StartInfo{Key: run.Key}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const old = 600_000
+	kept := &pb.RunState{
+		Version: 1, Namespace: "n", Task: "t", Client: "c", Run: run.Key.Run, Phase: pb.Phase_PHASE_DETACHED, Epoch: 1, Owner: "old", FirstStreamSeq: 1,
+		Checkpoint: &pb.Checkpoint{Epoch: 1, Seq: 7, Src: 6, Bytes: old, StreamSeq: 7},
+	}
+	stored := []proto.Message{&pb.Chunk{Version: 1, Epoch: 1, Owner: "old", FirstSeq: 1, Records: []*pb.Record{{Kind: pb.Kind_KIND_START, Data: info}}}}
+	for i := range uint64(6) {
+		stored = append(stored, &pb.Chunk{Version: 1, Epoch: 1, Owner: "old", FirstSeq: 2 + i, LastSrc: i + 1, Offset: i * old / 6,
+			Records: []*pb.Record{{Kind: pb.Kind_KIND_STDOUT, Src: i + 1, Data: bytes.Repeat([]byte("o"), old/6)}}})
+	}
+	for _, m := range append(stored, kept) {
+		data, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subject := prefixIn + path(run.Key)
+		if m == proto.Message(kept) {
+			subject = stateSubject(path(run.Key))
+		}
+		if _, err := b.publishAny(deadline(t), subject, nil, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := take(t, b, "ing-1", run)
+	for i := range uint64(9) {
+		submit(t, a, frame.Record{Src: 7 + i, Kind: frame.Stdout, Data: bytes.Repeat([]byte("n"), 100_000)})
+		sync_(t, a)
+	}
+	const total = old + 900_000
+	a.mu.Lock()
+	cp := a.cp
+	a.mu.Unlock()
+	if cp.Bytes != total || cp.Held < total || cp.Held > total+total/50 {
+		t.Errorf("checkpoint = %+v, want %d bytes and little more held", cp, total)
+	}
+	sweep(t, b, JanitorConfig{RunBytes: 4 * frame.MaxChunk})
+	var h *history
+	eventually(t, "it is cut", func() bool { h = read(t, b, run.Key, 0, 0); return len(h.output()) <= 4*frame.MaxChunk*8/10 })
+	if n := len(h.output()); n < 4*frame.MaxChunk*7/10 || len(h.gone) != 1 || h.gone[0].From != 1 {
+		t.Errorf("%d bytes are left, gone is %v, want between 70 and 80 %% of %d, and one gap", n, h.gone, 4*frame.MaxChunk)
 	}
 }

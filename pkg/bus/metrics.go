@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		goneRecords:    c("history_gone_records_total", "Records that readers were told are gone."),
 		settled:        v("settled_total", "what", "Runs whose state was settled for them.", "detached", "lost", "exited", "disconnected"),
 		cutRuns:        v("janitor_runs_total", "reason", "Runs removed by retention.", "runs", "namespace", "stream", "run", "age"),
-		cutBytes:       v("janitor_bytes_total", "reason", "Bytes of output removed by retention.", "runs", "namespace", "stream", "run", "age"),
+		cutBytes:       v("janitor_bytes_total", "reason", "Bytes of the log, as stored, removed by retention.", "runs", "namespace", "stream", "run", "age"),
 		append: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tasktracer_bus_append_seconds", Help: "From the hand-over of a chunk to its being durable.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2, 5, 10, 20},

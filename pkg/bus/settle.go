@@ -193,7 +193,7 @@ func (s *settler) storeLost(ctx context.Context, path string, t *tailOf, st stat
 		return nil, ending{}, fmt.Errorf("append LOST: %w", err) // if it was stored, the next round finds it
 	}
 	s.b.tails.note(path, c.Next()-1)
-	return &tailOf{seq: seq, chunk: c}, ending{phase: frame.Gone, info: info, at: c.Stored}, nil
+	return &tailOf{seq: seq, chunk: c, size: len(body)}, ending{phase: frame.Gone, info: info, at: c.Stored}, nil
 }
 
 // write sets the state by what was found. A conflict is left to the next round.
@@ -211,7 +211,7 @@ func (s *settler) write(ctx context.Context, path string, st stateEntry, t *tail
 	}
 	// Where the end of the log is not known, numbering goes on behind a jump; the hole in it is a gap to viewers.
 	pos, _ := positionBehind(t, st)
-	r.Checkpoint = frame.Checkpoint{Epoch: pos.epoch, Seq: pos.next - 1, Src: pos.src, Bytes: pos.offset, Line: pos.line, StreamSeq: pos.fence}
+	r.Checkpoint = frame.Checkpoint{Epoch: pos.epoch, Seq: pos.next - 1, Src: pos.src, Bytes: pos.offset, Line: pos.line, StreamSeq: pos.fence, Held: pos.held}
 	if end.phase == frame.Gone {
 		r.Epoch = pos.epoch // LOST was stored as an epoch of its own
 	}

@@ -17,7 +17,7 @@ const version = 1
 func (c *Chunk) Marshal() ([]byte, error) {
 	m := &pb.Chunk{
 		Version: version, Epoch: c.Epoch, Owner: c.Owner, FirstSeq: c.First, LastSrc: c.LastSrc,
-		Offset: c.Offset, Line: c.Line, StoredAtUs: c.Stored.UnixMicro(),
+		Offset: c.Offset, Line: c.Line, StoredAtUs: c.Stored.UnixMicro(), Held: c.Held,
 	}
 	if len(c.Records) > 0 {
 		flat := make([]pb.Record, len(c.Records))
@@ -45,7 +45,7 @@ func UnmarshalChunk(data []byte) (*Chunk, error) {
 	}
 	c := &Chunk{
 		Epoch: m.Epoch, Owner: m.Owner, First: m.FirstSeq, LastSrc: m.LastSrc,
-		Offset: m.Offset, Line: m.Line, Stored: time.UnixMicro(m.StoredAtUs),
+		Offset: m.Offset, Line: m.Line, Stored: time.UnixMicro(m.StoredAtUs), Held: max(m.Held, m.Offset),
 	}
 	if len(m.Records) > 0 {
 		c.Records = make([]Record, len(m.Records))

@@ -103,6 +103,8 @@ type Chunk struct {
 	LastSrc uint64
 	// Offset and Line count the bytes and the line feeds of output before this chunk.
 	Offset, Line uint64
+	// Held is what the run's chunks before this one take in the log, messages and all: at least Offset, which is what an earlier version's chunk has.
+	Held uint64
 	// Stored is when ingest handed the chunk to the log, by its clock.
 	Stored  time.Time
 	Records []Record

@@ -10,7 +10,7 @@ import (
 
 func sampleChunk() *Chunk {
 	return &Chunk{
-		Epoch: 3, Owner: "ing-1.abc", First: 7, LastSrc: 12, Offset: 100, Line: 4, Stored: time.UnixMicro(1_700_000_000_123_456),
+		Epoch: 3, Owner: "ing-1.abc", First: 7, LastSrc: 12, Offset: 100, Line: 4, Held: 120, Stored: time.UnixMicro(1_700_000_000_123_456),
 		Records: []Record{
 			{Seq: 7, Src: 11, At: 1_700_000_000_120, Kind: Stdout, Data: []byte("a\nb\n")},
 			{Seq: 8, Src: 12, At: 1_700_000_000_121, Kind: Stderr, Data: []byte{0xff, 0x00, '\n'}},
@@ -61,7 +61,7 @@ func TestRunRoundTrip(t *testing.T) {
 		Key: Key{"ns", "task", "cli", "r1"}, Task: []byte(`{"name":"task"}`), Phase: Exited,
 		Started: time.UnixMilli(1000), Ended: time.UnixMilli(3000), Changed: time.UnixMilli(2000),
 		Exit: ExitInfo{Code: []byte("2"), Signal: []byte("null")}, Owner: "o", Epoch: 4,
-		Checkpoint: Checkpoint{Epoch: 4, Seq: 5, Src: 6, Bytes: 7, Line: 8, StreamSeq: 9}, Connected: true, Legacy: true, FirstStreamSeq: 3, Late: true,
+		Checkpoint: Checkpoint{Epoch: 4, Seq: 5, Src: 6, Bytes: 7, Line: 8, StreamSeq: 9, Held: 10}, Connected: true, Legacy: true, FirstStreamSeq: 3, Late: true,
 	}
 	b, err := want.Marshal()
 	if err != nil {
@@ -73,6 +73,23 @@ func TestRunRoundTrip(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("UnmarshalRun(Marshal(r)) differs (-want +got):\n%s", d)
+	}
+}
+
+// An earlier version did not count what the log holds: it is at least the output.
+func TestHeldOfAnEarlierVersion(t *testing.T) {
+	b, err := (&Chunk{Epoch: 1, First: 4, Offset: 500}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := UnmarshalChunk(b); err != nil || c.Held != 500 {
+		t.Errorf("UnmarshalChunk = %+v, %v, want 500 bytes held", c, err)
+	}
+	if b, err = (&Run{Phase: Running, Checkpoint: Checkpoint{Bytes: 700}}).Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := UnmarshalRun(b); err != nil || r.Checkpoint.Held != 700 {
+		t.Errorf("UnmarshalRun = %+v, %v, want 700 bytes held", r, err)
 	}
 }
 

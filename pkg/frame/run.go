@@ -63,9 +63,9 @@ type Run struct {
 	Late bool
 }
 
-// Checkpoint is where a run's log stood.
+// Checkpoint is where a run's log stood. Bytes is of output; Held is what all of the run's chunks take in the log, those that were removed included.
 type Checkpoint struct {
-	Epoch, Seq, Src, Bytes, Line, StreamSeq uint64
+	Epoch, Seq, Src, Bytes, Line, StreamSeq, Held uint64
 }
 
 // Present tells whether the run's client is there, as viewers see it: what is delivered late brings nobody in.
@@ -81,7 +81,7 @@ func (r *Run) Marshal() ([]byte, error) {
 		Version: version, Namespace: r.Key.Namespace, Task: r.Key.Task, Client: r.Key.Client, Run: r.Key.Run,
 		TaskObject: r.Task, Phase: pb.Phase(r.Phase), StartedAtMs: millis(r.Started), EndedAtMs: millis(r.Ended), ChangedAtMs: millis(r.Changed),
 		Code: r.Exit.Code, Signal: r.Exit.Signal, Message: r.Exit.Message, Owner: r.Owner, Epoch: r.Epoch,
-		Checkpoint: &pb.Checkpoint{Epoch: c.Epoch, Seq: c.Seq, Src: c.Src, Bytes: c.Bytes, Line: c.Line, StreamSeq: c.StreamSeq},
+		Checkpoint: &pb.Checkpoint{Epoch: c.Epoch, Seq: c.Seq, Src: c.Src, Bytes: c.Bytes, Line: c.Line, StreamSeq: c.StreamSeq, Held: c.Held},
 		Connected:  r.Connected, Legacy: r.Legacy, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late,
 	})
 }
@@ -104,7 +104,7 @@ func UnmarshalRun(data []byte) (*Run, error) {
 		Started: fromMillis(m.StartedAtMs), Ended: fromMillis(m.EndedAtMs), Changed: fromMillis(m.ChangedAtMs),
 		Exit:  ExitInfo{Code: m.Code, Signal: m.Signal, Message: m.Message},
 		Owner: m.Owner, Epoch: m.Epoch,
-		Checkpoint: Checkpoint{Epoch: c.GetEpoch(), Seq: c.GetSeq(), Src: c.GetSrc(), Bytes: c.GetBytes(), Line: c.GetLine(), StreamSeq: c.GetStreamSeq()},
+		Checkpoint: Checkpoint{Epoch: c.GetEpoch(), Seq: c.GetSeq(), Src: c.GetSrc(), Bytes: c.GetBytes(), Line: c.GetLine(), StreamSeq: c.GetStreamSeq(), Held: max(c.GetHeld(), c.GetBytes())},
 		Connected:  m.Connected, Legacy: m.Legacy, FirstStreamSeq: m.FirstStreamSeq, Late: m.Late,
 	}, nil
 }

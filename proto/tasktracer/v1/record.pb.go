@@ -185,8 +185,10 @@ type Chunk struct {
 	// Line feeds in the run's output before this chunk.
 	Line uint64 `protobuf:"varint,7,opt,name=line,proto3" json:"line,omitempty"`
 	// When ingest handed the chunk to the log, in microseconds since 1970-01-01T00:00:00Z.
-	StoredAtUs    int64     `protobuf:"varint,8,opt,name=stored_at_us,json=storedAtUs,proto3" json:"stored_at_us,omitempty"`
-	Records       []*Record `protobuf:"bytes,9,rep,name=records,proto3" json:"records,omitempty"`
+	StoredAtUs int64     `protobuf:"varint,8,opt,name=stored_at_us,json=storedAtUs,proto3" json:"stored_at_us,omitempty"`
+	Records    []*Record `protobuf:"bytes,9,rep,name=records,proto3" json:"records,omitempty"`
+	// Bytes that the run's chunks before this one take in the log, messages and all; 0 where an earlier version stored it: offset is the least it can be.
+	Held          uint64 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,6 +284,13 @@ func (x *Chunk) GetRecords() []*Record {
 		return x.Records
 	}
 	return nil
+}
+
+func (x *Chunk) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
 }
 
 // Start is the data of a START record. The names are in full, for a subject may carry only a hash of them.
@@ -515,7 +524,7 @@ const file_tasktracer_v1_record_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.tasktracer.v1.KindR\x04kind\x12\x10\n" +
 	"\x03src\x18\x02 \x01(\x04R\x03src\x12\x13\n" +
 	"\x05at_ms\x18\x03 \x01(\x03R\x04atMs\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\x84\x02\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\x98\x02\n" +
 	"\x05Chunk\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -526,7 +535,9 @@ const file_tasktracer_v1_record_proto_rawDesc = "" +
 	"\x04line\x18\a \x01(\x04R\x04line\x12 \n" +
 	"\fstored_at_us\x18\b \x01(\x03R\n" +
 	"storedAtUs\x12/\n" +
-	"\arecords\x18\t \x03(\v2\x15.tasktracer.v1.RecordR\arecords\"\x98\x01\n" +
+	"\arecords\x18\t \x03(\v2\x15.tasktracer.v1.RecordR\arecords\x12\x12\n" +
+	"\x04held\x18\n" +
+	" \x01(\x04R\x04held\"\x98\x01\n" +
 	"\x05Start\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x16\n" +

@@ -300,7 +300,9 @@ type Checkpoint struct {
 	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Line  uint64 `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
 	// Stream sequence of the run's last chunk.
-	StreamSeq     uint64 `protobuf:"varint,6,opt,name=stream_seq,json=streamSeq,proto3" json:"stream_seq,omitempty"`
+	StreamSeq uint64 `protobuf:"varint,6,opt,name=stream_seq,json=streamSeq,proto3" json:"stream_seq,omitempty"`
+	// Bytes that all of the run's chunks take in the log, those that retention has removed included; 0 where an earlier version wrote it.
+	Held          uint64 `protobuf:"varint,7,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +375,13 @@ func (x *Checkpoint) GetLine() uint64 {
 func (x *Checkpoint) GetStreamSeq() uint64 {
 	if x != nil {
 		return x.StreamSeq
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
 	}
 	return 0
 }
@@ -610,7 +619,7 @@ const file_tasktracer_v1_state_proto_rawDesc = "" +
 	"\x06legacy\x18\x11 \x01(\bR\x06legacy\x12(\n" +
 	"\x10first_stream_seq\x18\x12 \x01(\x04R\x0efirstStreamSeq\x12\x1c\n" +
 	"\tconnected\x18\x13 \x01(\bR\tconnected\x12\x12\n" +
-	"\x04late\x18\x14 \x01(\bR\x04late\"\x8f\x01\n" +
+	"\x04late\x18\x14 \x01(\bR\x04late\"\xa3\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
@@ -619,7 +628,8 @@ const file_tasktracer_v1_state_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x04R\x04line\x12\x1d\n" +
 	"\n" +
-	"stream_seq\x18\x06 \x01(\x04R\tstreamSeq\"\xa3\x01\n" +
+	"stream_seq\x18\x06 \x01(\x04R\tstreamSeq\x12\x12\n" +
+	"\x04held\x18\a \x01(\x04R\x04held\"\xa3\x01\n" +
 	"\x05Lease\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x12\n" +
