@@ -280,6 +280,7 @@ func (a *Appender) adopt(cur *frame.Run, end ending, first uint64) {
 		r.Phase = frame.Detached // its process has ended; only what it left is brought
 	}
 	if cur != nil {
+		r.Later = cur.Later
 		if !cur.Started.IsZero() {
 			r.Started = cur.Started
 		}

@@ -403,7 +403,7 @@ func (j *janitor) evict(ctx context.Context, k *kept, why string) error {
 		evicted = true
 		mark := frame.Run{ // what a run that comes back goes on with
 			Key: r.Key, Phase: r.Phase, Epoch: r.Epoch, Checkpoint: r.Checkpoint, Changed: time.Now(),
-			Started: r.Started, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late,
+			Started: r.Started, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late, Later: r.Later,
 		}
 		return &stateEntry{run: &mark, why: whyEvicted}, nil
 	})

@@ -1,11 +1,13 @@
 package bus
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"tasktracer/pkg/frame"
@@ -104,4 +106,32 @@ func outputOf(c *frame.Chunk) (text string) {
 		}
 	}
 	return text
+}
+
+// What a later version has added to a run's state is still there when this one has had the run.
+func TestStateOfALaterVersionIsHandedOn(t *testing.T) {
+	t.Parallel()
+	b := open(t, startServer(t, natsd.Config{}))
+	run := newRun(t)
+	if err := take(t, b, "ing-1", run).Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	subject := stateSubject(path(run.Key))
+	more := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "of a later version")
+	was, err := b.lastMessage(deadline(t), stateStream, subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.publishAny(deadline(t), subject, nil, append(was.data, more...)); err != nil {
+		t.Fatal(err)
+	}
+	a := take(t, b, "ing-2", run)
+	submit(t, a, exit(1, "0"))
+	if err := a.Release(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	is, err := b.lastMessage(deadline(t), stateStream, subject)
+	if err != nil || !bytes.Contains(is.data, more) {
+		t.Errorf("the state is %q, %v, want what the later version added in it", is.data, err)
+	}
 }

@@ -1,11 +1,13 @@
 package frame
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 func sampleChunk() *Chunk {
@@ -73,6 +75,27 @@ func TestRunRoundTrip(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("UnmarshalRun(Marshal(r)) differs (-want +got):\n%s", d)
+	}
+}
+
+// What a later version adds to a state is not this one's to drop: while servers are upgraded, each writes what another has written.
+func TestRunHandsOnWhatItDoesNotKnow(t *testing.T) {
+	known, err := (&Run{Key: Key{"ns", "task", "cli", "r1"}, Phase: Running}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "of a later version")
+	r, err := UnmarshalRun(append(known, more...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Phase = Exited
+	b, err := r.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(b, more) {
+		t.Errorf("%x lacks %x", b, more)
 	}
 }
 

@@ -59,6 +59,8 @@ type Run struct {
 	Legacy bool
 	// FirstStreamSeq is the stream sequence of the run's START, recorded once: the greater one began later. 0 where unknown.
 	FirstStreamSeq uint64
+	// Later is what a later version has added to the state: it is handed on as it is.
+	Later []byte
 	// Late says that what comes of the run is delivered after its process has ended: it is history, not live. Once so, it stays so.
 	Late bool
 }
@@ -77,13 +79,15 @@ func (r *Run) Past() bool { return r.Phase.Ended() || r.Late }
 // Marshal gives the stored form.
 func (r *Run) Marshal() ([]byte, error) {
 	c := r.Checkpoint
-	return proto.Marshal(&pb.RunState{
+	m := &pb.RunState{
 		Version: version, Namespace: r.Key.Namespace, Task: r.Key.Task, Client: r.Key.Client, Run: r.Key.Run,
 		TaskObject: r.Task, Phase: pb.Phase(r.Phase), StartedAtMs: millis(r.Started), EndedAtMs: millis(r.Ended), ChangedAtMs: millis(r.Changed),
 		Code: r.Exit.Code, Signal: r.Exit.Signal, Message: r.Exit.Message, Owner: r.Owner, Epoch: r.Epoch,
 		Checkpoint: &pb.Checkpoint{Epoch: c.Epoch, Seq: c.Seq, Src: c.Src, Bytes: c.Bytes, Line: c.Line, StreamSeq: c.StreamSeq, Held: c.Held},
 		Connected:  r.Connected, Legacy: r.Legacy, FirstStreamSeq: r.FirstStreamSeq, Late: r.Late,
-	})
+	}
+	m.ProtoReflect().SetUnknown(r.Later)
+	return proto.Marshal(m)
 }
 
 // UnmarshalRun reads the stored form. Its error wraps ErrMalformed.
@@ -106,6 +110,7 @@ func UnmarshalRun(data []byte) (*Run, error) {
 		Owner: m.Owner, Epoch: m.Epoch,
 		Checkpoint: Checkpoint{Epoch: c.GetEpoch(), Seq: c.GetSeq(), Src: c.GetSrc(), Bytes: c.GetBytes(), Line: c.GetLine(), StreamSeq: c.GetStreamSeq(), Held: max(c.GetHeld(), c.GetBytes())},
 		Connected:  m.Connected, Legacy: m.Legacy, FirstStreamSeq: m.FirstStreamSeq, Late: m.Late,
+		Later: m.ProtoReflect().GetUnknown(),
 	}, nil
 }
 
