@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -160,24 +161,44 @@ func FuzzStrip(f *testing.F) {
 			t.Errorf("%q: line feeds were taken out: %q", b, want)
 		}
 		for _, c := range want {
-			if !printable(c) {
+			if c < ' ' && c != '\t' && c != '\n' || c == 0x7f {
 				t.Errorf("%q: %q is left", b, c)
 			}
+		}
+		if s := string(want); utf8.ValidString(s) && strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 && r < 0xa0 }) {
+			t.Errorf("%q: a control character is left: %q", b, want)
 		}
 	})
 }
 
+// TestStrip reads what the page's own parser is held to as well.
 func TestStrip(t *testing.T) {
+	text, err := os.ReadFile("testdata/strip.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct{ Name, In, Want string }
+	if err := json.Unmarshal(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			if got := string(new(stripper).strip(nil, []byte(c.In))); got != c.Want {
+				t.Errorf("strip(%q) = %q, want %q", c.In, got, c.Want)
+			}
+		})
+	}
+}
+
+func TestStripOfWhatIsNoPlainText(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{"plain", "plain"},
-		{"\x1b[1;31mred\x1b[0m", "red"},
-		{"\x1b]0;a title\x07text", "text"},
-		{"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"},
-		{"\x1b(Bcharset", "charset"},
-		{"\x1b[31\nnext", "\nnext"},
-		{"\x1b]never ends\nnext", "\nnext"},
 		{"10%\r20%", "10%20%"},
-		{"tab\tü\x00\x7f", "tab\tü"},
+		{"abc\b\bX", "abcX"},
+		{"a\x1b]0;" + strings.Repeat("t", 40_000) + "\ab", "ab"},
+		{"a\x1bP" + strings.Repeat("t", 40_000) + "\x1b\\b", "ab"},
+		{"a\x1b]1337;File=:" + strings.Repeat("QUJD", 10_000) + "\nb", "a\nb"},
+		{"\xc2", ""},
+		{"\xc2\n", "\xc2\n"},
 	} {
 		if got := string(new(stripper).strip(nil, []byte(c.in))); got != c.want {
 			t.Errorf("strip(%q) = %q, want %q", c.in, got, c.want)

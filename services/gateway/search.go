@@ -234,7 +234,6 @@ type search struct {
 	line  uint64 // its number, from 1
 	at    uint64 // byte offset at which it begins
 	last  *frame.Record
-	tmp   []byte
 }
 
 func (x *search) gone(bus.Gone) error {
@@ -309,7 +308,7 @@ func (x *search) add(r *frame.Record, part []byte) error {
 func (x *search) endLine(r *frame.Record) error {
 	if r != nil {
 		s := &x.strip[int(r.Kind)-int(frame.Stdout)]
-		x.tmp = s.strip(x.tmp[:0], []byte{'\n'})
+		x.text = bytes.TrimSuffix(s.strip(x.text, []byte{'\n'}), []byte{'\n'})
 	}
 	err := x.look(r)
 	x.text, x.hit = x.text[:0], false

@@ -1,4 +1,5 @@
-// Bundles the *.test.ts of a directory and runs them with Node's own runner.
+// Bundles the *.test.ts of a directory and runs them with Node's own runner; further arguments are for it:
+// npm run e2e -- --test-name-pattern=follow
 
 import { build } from "esbuild";
 import { spawn } from "node:child_process";
@@ -12,7 +13,7 @@ const out = await mkdtemp(path.join(here, ".out-"));
 try {
   await build({ entryPoints: tests.map((f) => path.join(here, f)), bundle: true, platform: "node", format: "esm", outdir: out, outExtension: { ".js": ".mjs" }, sourcemap: "inline", logLevel: "warning", packages: "external" });
   const code = await new Promise((done) => {
-    spawn(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=1", ...tests.map((f) => path.join(out, f.replace(/\.ts$/, ".mjs")))], { stdio: "inherit" }).on("exit", done);
+    spawn(process.execPath, ["--enable-source-maps", "--test", "--test-concurrency=1", ...process.argv.slice(3), ...tests.map((f) => path.join(out, f.replace(/\.ts$/, ".mjs")))], { stdio: "inherit" }).on("exit", done);
   });
   process.exitCode = code ?? 1;
 } finally {

@@ -2,8 +2,8 @@
 // nearly all of every log, and it is done at the speed of indexOf. What redraws (carriage returns, cursor movement) is
 // played on a bounded screen, and its rows are stored when they are final.
 
-import { ESC, readEscape, type Escape } from "../screen/escape.ts";
-import { Screen, serialize, type ScreenRow } from "../screen/screen.ts";
+import { endOfString, ESC, maxString, readEscape, type Escape } from "../screen/escape.ts";
+import { rowCells, Screen, serialize, type ScreenRow } from "../screen/screen.ts";
 import { applySgr, PLAIN, sgr, Styles, type Style } from "../screen/style.ts";
 import { Pages } from "./pages.ts";
 import { BROKEN, GAP, NOTE, STDERR, STDOUT, Table } from "./table.ts";
@@ -18,6 +18,12 @@ const longestScreenRow = 32 << 10;
 const pieceBytes = 1 << 20;
 /** Rows, counted from the end, that may still change. */
 export const mutableRows = 64;
+/**
+ * What sequences may do beyond what was printed: cells they make, move or read, so many for each byte of output, and so many
+ * saved up. A few bytes can ask for a row of thousands of blanks, again and again; a log of 10 MB must not become one of 10 GB.
+ */
+const cellsPerByte = 16;
+const mostCells = 1 << 20;
 
 /** One row as stored: UTF-8 text that holds only SGR sequences, OSC 8 links and tabs beside what is printed. */
 export interface StoredRow {
@@ -40,8 +46,13 @@ export class Layout {
   private screen: Screen | undefined;
   private at = 0;
   private kind = STDOUT;
-  /** An unfinished escape sequence, or a carriage return that may belong to a line feed. */
-  private pending: Uint8Array | undefined;
+  /** An unfinished escape sequence of each stream: what the other writes meanwhile is no part of it. */
+  private readonly pending: [Uint8Array | undefined, Uint8Array | undefined] = [undefined, undefined];
+  /** A string of this stream, too long to say anything, is skipped to its end. */
+  private readonly skipping: ["" | "osc" | "other", "" | "osc" | "other"] = ["", ""];
+  /** A carriage return came last; it may belong to a line feed. */
+  private returned = false;
+  private cells = mostCells;
   /** Rows before this one are never taken back to the screen. */
   private barrier = 0;
   private readonly encoder = new TextEncoder();
@@ -78,15 +89,25 @@ export class Layout {
 
   /** Takes output. `stderr` tells which stream it came from; `at` is in ms. */
   feed(bytes: Uint8Array, stderr: boolean, at: number): void {
+    if (bytes.length === 0) return;
     this.at = at;
     this.kind = stderr ? STDERR : STDOUT;
+    const stream = stderr ? 1 : 0;
     let b = bytes;
-    if (this.pending) {
-      b = new Uint8Array(this.pending.length + bytes.length);
-      b.set(this.pending);
-      b.set(bytes, this.pending.length);
-      this.pending = undefined;
+    if (this.skipping[stream] !== "") {
+      const end = endOfString(b, 0, this.skipping[stream] === "osc");
+      if (end < 0) return;
+      this.skipping[stream] = "";
+      b = b.subarray(b[end] === ESC || b[end] === LF ? end : end + 1);
     }
+    const before = this.pending[stream];
+    this.pending[stream] = undefined;
+    if (this.returned) {
+      this.returned = false;
+      if (before) this.enter().carriageReturn();
+      else b = joined(carriageReturn, b);
+    }
+    if (before) b = joined(before, b);
     let i = 0;
     let esc = -2;
     let cr = -2;
@@ -102,6 +123,7 @@ export class Layout {
       if (bs < i) bs = next(BS);
       const stop = Math.min(esc, cr, bs);
       if (stop > i) {
+        this.earn(stop - i);
         if (this.screen) this.screenText(b.subarray(i, stop));
         else this.plain(b.subarray(i, stop));
         i = stop;
@@ -115,9 +137,10 @@ export class Layout {
       } else {
         const { end, escape } = readEscape(b, i);
         if (end < 0) {
-          this.pending = b.slice(i);
+          this.hold(b.subarray(i), stream);
           return;
         }
+        this.earn(end - i);
         this.escape(escape, b, i, end);
         i = end;
       }
@@ -125,11 +148,28 @@ export class Layout {
     }
   }
 
+  /** Keeps a sequence that goes on in the stream's next bytes, or notes that it is a string of which nothing is kept. */
+  private hold(b: Uint8Array, stream: 0 | 1): void {
+    // ESC, perhaps some control characters, and what kind of string it is: nothing else can be so long.
+    if (b.length > 2 * maxString && b[b.length - 1] !== ESC) this.skipping[stream] = b.find((c) => c >= 0x30) === 0x5d ? "osc" : "other";
+    else this.pending[stream] = b.slice();
+  }
+
+  private earn(bytes: number): void {
+    this.cells = Math.min(mostCells, this.cells + bytes * cellsPerByte);
+  }
+
+  private spend(cells: number): boolean {
+    if (cells > this.cells) return false;
+    this.cells -= cells;
+    return true;
+  }
+
   private carriageReturn(b: Uint8Array, i: number): number {
     let p = i;
     while (p < b.length && b[p] === CR) p++;
     if (p === b.length) {
-      this.pending = b.slice(p - 1);
+      this.returned = true;
       return -1;
     }
     if (b[p] === LF && !this.screen?.alternate) return p;
@@ -144,7 +184,8 @@ export class Layout {
     }
     if (e.type === "csi" && e.final === "m" && e.prefix === "" && e.inter === "") {
       this.style = applySgr(this.style, e.params);
-      if (this.open()) this.pages.append(b.subarray(from, to));
+      // Stored as it ought to be, as what is stored is read by simpler rules.
+      if (this.open()) this.pages.append(to - from === e.params.length + 3 ? b.subarray(from, to) : this.encoder.encode(`\x1b[${e.params}m`));
       return;
     }
     if (e.type === "osc" && e.data.startsWith("8;")) {
@@ -239,7 +280,9 @@ export class Layout {
     if (this.open()) {
       const last = this.table.count - 1;
       const start = this.table.start(last);
-      if (this.pages.end - start > longestScreenRow) {
+      const size = this.pages.end - start;
+      // It is read, and stored again when the screen is left.
+      if (size > longestScreenRow || !this.spend(rowCells + 2 * size)) {
         this.table.setFlags(last, this.table.flags(last) | BROKEN);
         this.pages.append(lineFeed);
       } else {
@@ -251,7 +294,7 @@ export class Layout {
       }
       this.closed = true;
     }
-    const screen = new Screen({ commit: (r) => this.commit(r), pull: () => this.pull(), row: () => this.newRow() });
+    const screen = new Screen({ commit: (r) => this.commit(r), pull: () => this.pull(), row: () => this.newRow(), spend: (n) => this.spend(n) });
     if (kept) Object.assign(screen.rows[0]!, kept);
     screen.style = style;
     if (text) replay(screen, text);
@@ -294,8 +337,9 @@ export class Layout {
     const start = this.table.start(last);
     const flags = this.table.flags(last);
     if (flags & (NOTE | GAP | BROKEN) || this.pages.end - start > longestScreenRow) return undefined;
+    if (!this.spend(rowCells + 2 * (this.pages.end - start))) return undefined;
     const row: ScreenRow = { chars: [], styles: [], line: this.table.line(last), at: this.table.at(last), flags };
-    const scratch = new Screen({ commit: () => undefined, pull: () => undefined, row: () => row });
+    const scratch = new Screen({ commit: () => undefined, pull: () => undefined, row: () => row, spend: () => true });
     scratch.style = this.styles.style(this.table.style(last));
     replay(scratch, this.pages.read(start, this.pages.end - 1));
     this.pages.truncate(start);
@@ -320,7 +364,9 @@ export class Layout {
 
   /** What is on the screen becomes final, as nothing comes any more that could draw over it. */
   private endScreen(): void {
-    this.pending = undefined;
+    this.pending.fill(undefined);
+    this.skipping.fill("");
+    this.returned = false;
     const screen = this.screen;
     if (!screen) return;
     screen.commitAll();
@@ -410,6 +456,14 @@ export class Layout {
 }
 
 const lineFeed = new Uint8Array([LF]);
+const carriageReturn = new Uint8Array([CR]);
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const out = new Uint8Array(a.length + b.length);
+  out.set(a);
+  out.set(b, a.length);
+  return out;
+}
 
 /** Whether a sequence does more than colour, as far as a log is concerned. */
 function moves(e: Escape): boolean {

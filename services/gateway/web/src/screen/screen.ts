@@ -8,6 +8,10 @@ import { width } from "./width.ts";
 
 /** Rows that a cursor can still reach. */
 export const maxRows = 60;
+/** Columns that a cursor can be sent to: more than any terminal has. */
+const maxAddress = 1024;
+/** What a row costs that a sequence makes or fetches, in cells. */
+export const rowCells = 64;
 /** Cells of one row; what is written beyond goes on in a new row, so that nothing is lost. */
 export const maxColumns = 16384;
 
@@ -29,6 +33,8 @@ export interface Above {
   pull(): ScreenRow | undefined;
   /** A new row, numbered and dated by what is being read now. */
   row(): ScreenRow;
+  /** Asks for leave to make, move or read so many cells that nobody printed; without it a sequence does nothing. */
+  spend(cells: number): boolean;
 }
 
 export class Screen {
@@ -77,7 +83,7 @@ export class Screen {
     if (w === 0) {
       const row = this.rows[this.y]!;
       const at = row.chars[this.x - 1] === "" ? this.x - 2 : this.x - 1;
-      if (at >= 0 && row.chars[at]!.length < 32) row.chars[at] += ch;
+      if (at >= 0 && at < row.chars.length && row.chars[at]!.length < 32) row.chars[at] += ch;
       return;
     }
     if (this.x + w > maxColumns) {
@@ -85,7 +91,7 @@ export class Screen {
       this.down();
     }
     const row = this.rows[this.y]!;
-    this.pad(row, this.x);
+    this.reach(row);
     row.chars[this.x] = ch;
     row.styles[this.x] = this.style;
     if (w === 2) {
@@ -94,6 +100,14 @@ export class Screen {
     }
     this.x += w;
     this.last = ch;
+  }
+
+  /** Fills the row up to the cursor. Where that is too much the cursor goes back to where the row ends. */
+  private reach(row: ScreenRow): void {
+    const n = this.x - row.chars.length;
+    if (n <= 0) return;
+    if (this.above.spend(n)) this.pad(row, this.x);
+    else this.x = row.chars.length;
   }
 
   private pad(row: ScreenRow, to: number): void {
@@ -121,7 +135,7 @@ export class Screen {
   tab(): void {
     this.flush();
     this.x = Math.min(maxColumns - 1, (this.x | 7) + 1);
-    this.pad(this.rows[this.y]!, this.x);
+    this.reach(this.rows[this.y]!);
   }
 
   /** A line feed. Outside the alternate screen it goes to the first column too, as output to a pipe means it. */
@@ -153,6 +167,12 @@ export class Screen {
   /** Makes the rows down to this one. */
   private fill(y: number): void {
     while (this.rows.length <= y) this.rows.push(this.above.row());
+  }
+
+  /** The cursor goes to row y. Where that would make too many rows it goes to the last there is. */
+  private goDown(y: number): void {
+    if (this.above.spend(Math.max(0, y + 1 - this.rows.length) * rowCells)) this.fill(y);
+    this.y = Math.min(y, this.rows.length - 1);
   }
 
   private scrollUp(): void {
@@ -229,25 +249,24 @@ export class Screen {
       case "e":
       case "E":
         this.touch();
-        this.y = Math.min(this.y + n, this.limit() - 1);
-        this.fill(this.y);
+        this.goDown(Math.min(this.y + n, this.limit() - 1));
         if (final === "E") this.x = 0;
         return;
       case "C":
       case "a":
-        this.x = Math.min(maxColumns - 1, this.x + n);
+        this.x = Math.max(this.x, Math.min(maxAddress - 1, this.x + n));
         return;
       case "D":
         this.x = Math.max(0, this.x - n);
         return;
       case "G":
       case "`":
-        this.x = Math.min(maxColumns, n) - 1;
+        this.x = Math.min(maxAddress, n) - 1;
         return;
       case "H":
       case "f":
         this.address(n);
-        this.x = Math.min(maxColumns, Math.max(1, p[1] ?? 1)) - 1;
+        this.x = Math.min(maxAddress, Math.max(1, p[1] ?? 1)) - 1;
         return;
       case "d":
         this.address(n);
@@ -261,6 +280,7 @@ export class Screen {
       case "L":
       case "M":
         this.touch();
+        if (!this.above.spend(Math.min(n, maxRows) * rowCells)) return;
         for (let i = 0; i < Math.min(n, maxRows); i++) {
           this.fill(this.lastRow());
           if (final === "L") {
@@ -273,25 +293,29 @@ export class Screen {
         }
         return;
       case "P":
+        if (!this.above.spend(row.chars.length)) return;
         row.chars.splice(this.x, n);
         row.styles.splice(this.x, n);
         return;
       case "@": {
-        this.pad(row, this.x);
+        this.reach(row);
+        if (!this.above.spend(row.chars.length + n)) return;
         const k = Math.min(n, Math.max(0, maxColumns - row.chars.length));
         row.chars.splice(this.x, 0, ...new Array<string>(k).fill(" "));
         row.styles.splice(this.x, 0, ...new Array<Style>(k).fill(this.style));
         return;
       }
       case "X":
+        if (!this.above.spend(Math.min(n, row.chars.length))) return;
         for (let i = this.x; i < Math.min(row.chars.length, this.x + n); i++) this.blank(row, i);
         return;
       case "b":
-        if (this.last) for (let i = 0; i < Math.min(n, 1000); i++) this.put(this.last);
+        if (this.last && this.above.spend(Math.min(n, 1000))) for (let i = 0; i < Math.min(n, 1000); i++) this.put(this.last);
         return;
       case "S":
       case "T":
         this.touch();
+        if (!this.above.spend(Math.min(n, maxRows) * rowCells)) return;
         for (let i = 0; i < Math.min(n, maxRows); i++) {
           if (final === "S") this.scrollUp();
           else this.scrollDown();
@@ -320,8 +344,7 @@ export class Screen {
       this.commitAll();
       this.full = true;
     }
-    this.y = Math.min(n, this.limit()) - 1;
-    this.fill(this.y);
+    this.goDown(Math.min(n, this.limit()) - 1);
   }
 
   private save(): void {
@@ -331,9 +354,8 @@ export class Screen {
   private restore(): void {
     this.touch();
     this.x = this.saved.x;
-    this.y = Math.min(this.saved.y, this.limit() - 1);
     this.style = this.saved.style;
-    this.fill(this.y);
+    this.goDown(Math.min(this.saved.y, this.limit() - 1));
   }
 
   private margins(top: number, bottom: number): void {
@@ -358,7 +380,7 @@ export class Screen {
   private eraseLine(how: number): void {
     const row = this.rows[this.y]!;
     if (how === 0) this.cut(row, this.x);
-    if (how === 1) for (let i = 0; i < Math.min(row.chars.length, this.x + 1); i++) this.blank(row, i);
+    if (how === 1 && this.above.spend(Math.min(row.chars.length, this.x + 1))) for (let i = 0; i < Math.min(row.chars.length, this.x + 1); i++) this.blank(row, i);
     if (how === 2) this.cut(row, 0);
   }
 
@@ -393,12 +415,11 @@ export class Screen {
       const { y } = this;
       this.commitAll();
       this.full = true;
-      this.fill(y);
-      this.y = y;
+      this.goDown(y);
       return;
     }
     this.rows = [this.above.row()];
-    this.fill(this.y);
+    this.goDown(this.y);
   }
 
   /** Makes every row final, empty ones at the end left out, and begins with an empty screen. */
