@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { address, hash, parseRoute } from "../src/route.ts";
-import { contrast, paper, parse, readable, rgbOf, sixteen, type Theme } from "../src/rows/colour.ts";
+import { contrast, css as cssColours, paper, parse, readable, rgbOf, sixteen, type Theme } from "../src/rows/colour.ts";
 import { maxHeight, Scroll } from "../src/rows/scroll.ts";
 import { duration, timeText } from "../src/rows/time.ts";
 import { safe, spans } from "../src/screen/spans.ts";
@@ -18,11 +18,41 @@ test("all 16 colours can be read on the paper of their theme", () => {
     });
 });
 
+const sheet = readFileSync(new URL("../../src/page.css", import.meta.url), "utf8");
+
+/** A colour of the style sheet, by its name. */
+function named(theme: Theme, name: string): string {
+  const block = sheet.slice(sheet.indexOf(`:root[data-theme="${theme}"] {`));
+  return new RegExp(`--${name}: (#[0-9a-f]{6});`).exec(block)![1]!;
+}
+
+test("all 16 colours, and our own, can be read wherever a row puts them, dim ones too", () => {
+  for (const theme of ["light", "dark"] as Theme[]) {
+    assert.deepEqual([named(theme, "paper"), named(theme, "text")], [paper[theme].bg, paper[theme].fg]);
+    // The paper, a row of stderr, one that was chosen, one under the mouse.
+    for (const ground of ["paper", "bad-bg", "chosen", "hover"]) {
+      const bg = parse(named(theme, ground));
+      for (const [i, c] of [...sixteen[theme], paper[theme].fg].entries()) {
+        const k = contrast(parse(c), bg);
+        assert.ok(k >= 4.5, `${theme} ${i} ${c} on ${ground}: ${k.toFixed(2)}`);
+      }
+    }
+    for (let i = -1; i < 16; i++) {
+      const [r, g, b] = cssColours(i, -1, false, true, theme).fg.match(/\d+/g)!.map(Number) as [number, number, number];
+      assert.ok(contrast([r, g, b], parse(paper[theme].bg)) >= 4.5, `${theme}, dim ${i}`);
+      assert.notDeepEqual([r, g, b], i < 0 ? parse(paper[theme].fg) : undefined, "dim is seen");
+    }
+    for (const [fg, bg] of [["muted", "paper"], ["muted", "panel"], ["muted", "raised"], ["muted", "bad-bg"], ["muted", "chosen"], ["accent", "paper"], ["accent", "panel"], ["accent", "accent-bg"], ["good", "panel"], ["bad", "panel"], ["warn", "panel"], ["warn", "warn-bg"], ["bad", "accent-bg"], ["good", "accent-bg"], ["warn", "accent-bg"], ["muted", "accent-bg"], ["mark-text", "mark"]]) {
+      const k = contrast(parse(named(theme, fg!)), parse(named(theme, bg!)));
+      assert.ok(k >= 4.5, `${theme}: ${fg} on ${bg}: ${k.toFixed(2)}`);
+    }
+  }
+});
+
 test("the style sheet has the same 16 colours", () => {
-  const css = readFileSync(new URL("../../src/page.css", import.meta.url), "utf8");
   for (let i = 0; i < 16; i++) {
-    assert.ok(css.includes(`\n.c${i} {\n  color: ${sixteen.dark[i]};`), `dark ${i}`);
-    assert.ok(css.includes(`\n[data-theme="light"] .c${i} {\n  color: ${sixteen.light[i]};`), `light ${i}`);
+    assert.ok(sheet.includes(`\n.c${i} {\n  color: ${sixteen.dark[i]};`), `dark ${i}`);
+    assert.ok(sheet.includes(`\n[data-theme="light"] .c${i} {\n  color: ${sixteen.light[i]};`), `light ${i}`);
   }
 });
 

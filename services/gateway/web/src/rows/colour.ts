@@ -15,10 +15,10 @@ export const paper: Record<Theme, { bg: string; fg: string }> = {
 export const sixteen: Record<Theme, readonly string[]> = {
   light: [
     "#24292f", "#c11f2b", "#14662c", "#7d4e00", "#0857b8", "#7a3fd6", "#0f6b73", "#59636e",
-    "#57606a", "#a40e26", "#1a7431", "#875300", "#0969c9", "#8250df", "#1b747b", "#656d76",
+    "#57606a", "#a40e26", "#1a7431", "#875300", "#0969c9", "#7e4bdb", "#1b747b", "#656d76",
   ],
   dark: [
-    "#8b949e", "#ff7b72", "#3fb950", "#d29922", "#58a6ff", "#bc8cff", "#39c5cf", "#b1bac4",
+    "#8f98a2", "#ff7b72", "#3fb950", "#d29922", "#58a6ff", "#bc8cff", "#39c5cf", "#b1bac4",
     "#98a2ad", "#ffa198", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#ffffff",
   ],
 };
@@ -72,11 +72,14 @@ function mix(a: number, b: number, k: number): number {
 const cache = new WeakMap<object, Map<string, { fg: string; bg: string }>>();
 const themes: Record<Theme, object> = { light: {}, dark: {} };
 
+/** How far dim text is moved towards its background, as far as it stays readable. */
+const dimBy = 7;
+
 /** CSS colours for text and its background; "" for those of the paper. */
-export function css(fg: number, bg: number, inverse: boolean, theme: Theme): { fg: string; bg: string } {
+export function css(fg: number, bg: number, inverse: boolean, dim: boolean, theme: Theme): { fg: string; bg: string } {
   let known = cache.get(themes[theme]);
   if (!known) cache.set(themes[theme], (known = new Map()));
-  const key = `${fg},${bg},${inverse}`;
+  const key = `${fg},${bg},${inverse},${dim}`;
   const hit = known.get(key);
   if (hit) return hit;
   if (known.size > 10_000) known.clear();
@@ -88,6 +91,7 @@ export function css(fg: number, bg: number, inverse: boolean, theme: Theme): { f
     [f, b] = [b, f];
     bare = false;
   }
+  if (dim) f = [mix(f[0], b[0], dimBy), mix(f[1], b[1], dimBy), mix(f[2], b[2], dimBy)];
   const out = { fg: text(readable(f, b)), bg: bare ? "" : text(b) };
   known.set(key, out);
   return out;

@@ -94,15 +94,14 @@ function renderSpan([text, fg, bg, flags, href]: RowSpan, theme: Theme): Node {
     a.tabIndex = -1;
     a.className = "out";
   }
-  if (fg >= 0 && fg < 16 && bg < 0 && !(flags & INVERSE)) {
+  if (fg >= 0 && fg < 16 && bg < 0 && !(flags & (INVERSE | DIM))) {
     el.classList.add(`c${fg}`);
-  } else if (fg >= 0 || bg >= 0 || flags & INVERSE) {
-    const c = css(fg, bg, (flags & INVERSE) !== 0, theme);
+  } else if (fg >= 0 || bg >= 0 || flags & (INVERSE | DIM)) {
+    const c = css(fg, bg, (flags & INVERSE) !== 0, (flags & DIM) !== 0, theme);
     el.style.color = c.fg;
     if (c.bg) el.style.backgroundColor = c.bg;
   }
   if (flags & BOLD) el.classList.add("b");
-  if (flags & DIM) el.classList.add("d");
   if (flags & ITALIC) el.classList.add("i");
   if (flags & UNDERLINE) el.classList.add("u");
   if (flags & STRIKE) el.classList.add("s");
