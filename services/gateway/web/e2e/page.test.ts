@@ -45,9 +45,12 @@ test("output appears as it is written, stderr is marked, the end is shown, the t
     ["two\n", "STDOUT"],
     ["oops\n", "STDERR"],
     ["<img src=x onerror=alert(1)>\n", "STDOUT"],
+    ["see http://a.example/x, ftp://b.example, javascript:alert(2) and \x1b]8;;https://c.example/\x07here\x1b]8;;\x07 \x1b]8;;file:///etc/passwd\x07there\x1b]8;;\x07\n", "STDOUT"],
   ]);
   await row(page, "<img src=x onerror=alert(1)>");
   assert.equal(await page.locator(".row.stderr .text").textContent(), "oops");
+  await row(page, "see ");
+  assert.deepEqual(await page.$$eval(".log .text a", (l) => l.map((a) => [a.textContent, (a as HTMLAnchorElement).href])), [["http://a.example/x", "http://a.example/x"], ["here", "https://c.example/"]]);
   assert.equal(await page.locator(".log img").count(), 0);
   assert.equal(await page.locator(".cmd").textContent().then((s) => s?.includes("./deploy.sh --all")), true);
   await c.end(3);
@@ -55,7 +58,8 @@ test("output appears as it is written, stderr is marked, the end is shown, the t
   await page.waitForFunction(() => document.title.startsWith("exit 3 · first · host-1")); // it is set behind the drawing
   await page.reload();
   await row(page, "<img src=x onerror=alert(1)>");
-  assert.deepEqual(await rows(page), ["one", "two", "oops", "<img src=x onerror=alert(1)>"]);
+  await row(page, "see ");
+  assert.deepEqual((await rows(page)).slice(0, 4), ["one", "two", "oops", "<img src=x onerror=alert(1)>"]);
   assert.equal(await page.evaluate((t) => document.documentElement.outerHTML.includes(t), server.browserToken), false);
   await axe(page);
   await done(p);
@@ -121,6 +125,115 @@ test("following stops when scrolled up and says how many lines came", async () =
   await done(p);
 });
 
+test("following goes on when the window or what stands around the log changes its height", async () => {
+  const c = new Producer(server, "resized", "c");
+  let line = 0;
+  const lines = (n: number) => Array.from({ length: n }, () => `line ${++line}\n`).join("");
+  await c.write(lines(500));
+  const p = await openPage(browser, server.page("resized", "id=c"));
+  const { page } = p;
+  await row(page, "line 500");
+  const following = async () => {
+    await c.write(lines(40));
+    await row(page, `line ${line}`);
+    assert.equal(await page.locator(".foot .toggle").textContent(), "following");
+  };
+  for (const height of [600, 760]) {
+    await page.setViewportSize({ width: 1200, height });
+    await following();
+  }
+  // A message above it goes, and the browser, which has moved the rows, says so before anybody has measured.
+  await page.evaluate(() => {
+    const task = document.querySelector<HTMLElement>(".page")!;
+    const log = document.querySelector<HTMLElement>(".log")!;
+    return new Promise<void>((over) => {
+      task.style.paddingTop = "60px";
+      new ResizeObserver((_, self) => {
+        self.disconnect();
+        setTimeout(() => {
+          const before = log.scrollTop;
+          task.style.paddingTop = "0px";
+          if (log.scrollTop === before) throw new Error("nothing was moved");
+          log.dispatchEvent(new Event("scroll"));
+          over();
+        });
+      }).observe(log);
+    });
+  });
+  await following();
+  await c.end();
+  await done(p);
+});
+
+test("a server that has a bad time is said to have one, and what is read stays where it is", async () => {
+  const c = new Producer(server, "badtime", "c");
+  await c.write(Array.from({ length: 500 }, (_, i) => `line ${i + 1}\n`).join(""));
+  const p = await openPage(browser, server.page("badtime", "id=c"));
+  const { page } = p;
+  await row(page, "line 500");
+  await page.keyboard.press("g");
+  await page.keyboard.type("200");
+  await page.keyboard.press("Enter");
+  await page.locator(".row.chosen", { hasText: "line 200" }).waitFor();
+  await page.getByLabel("Search the log").fill("line 20");
+  await page.locator(".hits", { hasText: "11 hits" }).waitFor();
+  const log = (await page.$(".log"))!;
+  const before = await rows(page);
+  await page.route("**/clients*", (r) => r.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ detail: "the log does not answer" }) }));
+  await page.locator(".warn", { hasText: "The log does not answer. Trying again…" }).waitFor();
+  await page.unroute("**/clients*");
+  await page.locator(".warn").waitFor({ state: "detached" });
+  assert.equal(await log.evaluate((e) => e.isConnected), true, "the log was made anew");
+  assert.deepEqual(await rows(page), before);
+  assert.equal(await page.getByLabel("Search the log").inputValue(), "line 20");
+  await c.end();
+  await done(p);
+});
+
+test("a notification when it ends, if it was asked for, and only for what ends under our eyes", async () => {
+  const earlier = new Producer(server, "notify", "c");
+  for (let i = 0; i < 4; i++) await earlier.write("an earlier run\n".repeat(10_000));
+  await earlier.end(0);
+  const c = new Producer(server, "notify", "c", "make all");
+  await c.write("begin\n");
+  const p = await openPage(browser, "about:blank");
+  const { page } = p;
+  await p.context.grantPermissions(["notifications"], { origin: server.url });
+  await page.addInitScript(() => {
+    const told: string[] = ((window as unknown as { told: string[] }).told = []);
+    // A real one, listened to: in a browser without a screen nobody would see it.
+    window.Notification = class extends Notification {
+      constructor(title: string, o: NotificationOptions = {}) {
+        super(title, o);
+        this.addEventListener("show", () => told.push(`${title} | ${o.body}`));
+      }
+    };
+  });
+  await page.goto(server.page("notify", "id=c"));
+  await row(page, "begin");
+  const told = () => page.evaluate(() => (window as unknown as { told: string[] }).told);
+  await page.getByRole("button", { name: "Notify" }).click();
+  await page.locator("button[aria-pressed=true]", { hasText: "Notify" }).waitFor();
+  await page.reload();
+  await page.locator("button[aria-pressed=true]", { hasText: "Notify" }).waitFor();
+  await row(page, "begin");
+  await c.end(3);
+  await page.locator(".badge.failed", { hasText: "exit 3" }).waitFor();
+  await page.waitForFunction(() => (window as unknown as { told: string[] }).told.length > 0);
+  assert.deepEqual(await told(), ["notify: exit 3 | c: make all"]);
+  // Not when it is looked at later, and not when it is not wanted.
+  await page.reload();
+  await row(page, "begin");
+  const next = new Producer(server, "notify", "c", "make again");
+  await next.write("again\n");
+  await row(page, "again");
+  await page.getByRole("button", { name: "Notify" }).click();
+  await next.end(0);
+  await page.locator(".badge.passed").waitFor();
+  assert.deepEqual(await told(), []);
+  await done(p);
+});
+
 test("progress bars, colours and full-screen programs look as on a terminal", async () => {
   const c = new Producer(server, "terminal", "c");
   for (let i = 0; i <= 100; i += 10) await c.write(`download ${i}%\r`);
@@ -143,7 +256,7 @@ test("progress bars, colours and full-screen programs look as on a terminal", as
 test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   const c = new Producer(server, "find", "c");
   const list: [string, "STDOUT" | "STDERR", number][] = [];
-  const t0 = Date.UTC(2024, 0, 1, 12, 0, 0);
+  const t0 = Math.ceil(Date.now() / 1000) * 1000;
   for (let i = 1; i <= 20_000; i++) list.push([i % 5000 === 0 ? `error ${i}: \x1b[31mneedle\x1b[0m\n` : `line ${i}\n`, i % 5000 === 0 ? "STDERR" : "STDOUT", t0 + i]);
   for (let i = 0; i < list.length; i += 5000) await c.writeAll(list.slice(i, i + 5000));
   await c.write("x".repeat(300_000).slice(0, 200_000) + "\n");
@@ -192,8 +305,27 @@ test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   await page.keyboard.press("s");
   // Times.
   await page.getByLabel("Times").selectOption("utc");
-  await page.locator("time", { hasText: /^12:00:0\d\.\d{3}Z$/ }).first().waitFor();
+  assert.equal(await page.locator(".row time").first().textContent(), `${new Date(t0 + Number(await page.locator(".row .line").first().textContent())).toISOString().slice(11)}`);
+  await page.getByLabel("Times").selectOption("local");
+  const local = (ms: number) => page.evaluate((ms) => new Date(ms).toTimeString().slice(0, 8), ms);
+  assert.ok((await page.locator(".row time").first().textContent())!.startsWith(`${await local(t0)}.`));
+  await page.getByLabel("Times").selectOption("start");
+  await page.locator("time", { hasText: /^\+\d\d:\d\d:\d\d\.\d{3}$/ }).first().waitFor();
+  // A time: the first line that is not older.
+  await page.getByLabel("Times").selectOption("utc");
+  await page.keyboard.press("g");
+  await page.keyboard.type(await local(t0 + 15_000));
+  await page.keyboard.press("Enter");
+  await page.locator("a.line[data-line='15000']").waitFor();
   await page.getByLabel("Times").selectOption("off");
+  // What is marked with the mouse is copied without numbers and times.
+  await page.evaluate(() => {
+    const rows = [...document.querySelectorAll(".row")].filter((r) => ["14999", "15001"].includes(r.querySelector(".line")!.textContent!));
+    getSelection()!.setBaseAndExtent(rows[0]!.querySelector(".gutter")!, 0, rows[1]!.querySelector(".text")!, 1);
+  });
+  await page.keyboard.press("Control+c");
+  assert.equal((await page.evaluate(() => navigator.clipboard.readText())).trim().replaceAll("\r", ""), "line 14999\nerror 15000: needle\nline 15001");
+  await page.evaluate(() => getSelection()!.empty());
   // A long line is clipped, and shown when asked for.
   await page.locator(".log").focus();
   await page.keyboard.press("End");
@@ -202,14 +334,13 @@ test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   await page.keyboard.press("w");
   await page.locator(".log.wrap").waitFor();
   await page.keyboard.press("w");
-  await page.keyboard.press("?");
-  await page.getByRole("heading", { name: "Keyboard" }).waitFor();
-  await axe(page);
-  await page.keyboard.press("Escape");
   const download = page.waitForEvent("download");
   await page.getByLabel("Download the log").selectOption("raw");
   const file = await (await download).path();
   assert.match(readFileSync(file, "utf8"), /error 5000: \x1b\[31mneedle/);
+  const plain = page.waitForEvent("download");
+  await page.getByLabel("Download the log").selectOption("plain");
+  assert.equal(readFileSync(await (await plain).path(), "utf8"), list.map(([l]) => l.replace(/\x1b\[\d*m/g, "")).join("") + "x".repeat(200_000) + "\n");
   await done(p);
 });
 

@@ -22,6 +22,12 @@ export interface Listener {
 
 const final = new Set(["token_missing", "token_invalid", "token_expired", "token_revoked", "wrong_endpoint", "expired", "revoked"]);
 
+/** Times between two tries to connect, in ms, each varied by half: the first gateway that answers will do, and a page has one connection. */
+const tryAgain = 100;
+const tryAgainMost = 2000;
+/** A gateway that does not answer for so long, in ms, is stopped or cut off: another one may be reached. */
+const answerWithin = 5000;
+
 /** Ids in one attach, so that a packet stays far below every limit. */
 const attachAtOnce = 200;
 
@@ -42,7 +48,7 @@ export class Connection {
     private readonly task: string,
     private readonly to: Listener,
   ) {
-    this.socket = io(url, { transports: ["websocket", "polling"], reconnectionDelay: 300, reconnectionDelayMax: 3000, autoConnect: false });
+    this.socket = io(url, { transports: ["websocket", "polling"], reconnectionDelay: tryAgain, reconnectionDelayMax: tryAgainMost, timeout: answerWithin, autoConnect: false });
     const s = this.socket;
     s.on("connect", () => this.hello());
     s.on("connect_error", (e) => this.lost(e.message));
@@ -95,7 +101,7 @@ export class Connection {
 
   private authenticated(m: { error?: string; code?: string; retryMs?: number }): void {
     if (m.error !== undefined) {
-      if (m.code === "busy") return;
+      if (m.code === "busy") return this.connectIn(m.retryMs ?? 1000);
       this.stop(m.code ?? "token_invalid", m.error);
       return;
     }
@@ -157,9 +163,13 @@ export class Connection {
     this.to.offline(why);
     // The library does not reconnect by itself after the server has ended the connection. A gateway that is stopped does
     // that, and another one will answer; one that refuses the token says so first.
-    if (why === "io server disconnect") {
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.socket.connect(), 500);
-    }
+    if (why === "io server disconnect") this.connectIn(tryAgain);
+  }
+
+  /** Leaves a gateway that cannot serve us now, and connects after so many ms. */
+  private connectIn(ms: number): void {
+    this.socket.disconnect();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.socket.connect(), ms * (0.5 + Math.random()));
   }
 }

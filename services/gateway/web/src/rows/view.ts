@@ -292,7 +292,7 @@ export class LogView {
     this.size();
     if (this.following) this.handle?.follow(this.visible() + overscan);
     if (this.following) this.scroll.place = this.scroll.last();
-    else this.scroll.to(this.scroll.place.row);
+    else this.scroll.to(this.scroll.place.row, -this.scroll.place.px);
     this.putBar();
     this.draw();
     this.drawMarks();
@@ -309,6 +309,8 @@ export class LogView {
   }
 
   private onScroll(): void {
+    // The browser moved the rows, as the window has another height; nobody has scrolled. It may say so before the observer does.
+    if (this.scroller.clientHeight !== this.scroll.window) return this.measure();
     const before = this.scroll.place;
     if (this.scroll.moved(this.scroller.scrollTop)) this.putBar();
     const { place } = this.scroll;

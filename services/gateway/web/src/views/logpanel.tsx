@@ -253,7 +253,7 @@ export function LogPanel(p: LogPanelProps) {
   return (
     <section class="panel">
       {run && <RunHead {...p} run={run} now={now} status={status} />}
-      <div class="tools" role="toolbar" aria-label="Log">
+      <div class="tools" key="tools" role="toolbar" aria-label="Log">
         <div class={`search${found.error ? " bad" : ""}`}>
           <input
             ref={input}
@@ -347,7 +347,7 @@ export function LogPanel(p: LogPanelProps) {
           </select>
         )}
       </div>
-      <div class="log-host" ref={host}>
+      <div class="log-host" key="log" ref={host}>
         {status && status.count === 0 && (
           <p class="empty over">{stderr ? "Nothing was written to stderr." : loading ? "Loading…" : merged ? "Nothing yet. Attach clients on the left." : ended ? "It ended without a word." : "No output yet."}</p>
         )}
@@ -387,7 +387,8 @@ function RunHead(p: LogPanelProps & { run: ApiRun; now: number; status: Status |
     if (loaded || !client) return;
     setLoaded(true);
     try {
-      p.model.addRuns(client.id, await listRuns(p.api, p.task, client.id));
+      const asked = performance.now();
+      p.model.addRuns(client.id, await listRuns(p.api, p.task, client.id), asked);
     } catch {
       setLoaded(false);
     }

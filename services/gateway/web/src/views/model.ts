@@ -26,6 +26,8 @@ const soon = 250;
 const refresh = 5000;
 /** Views hear of changes no more often than this, in ms. */
 const pause = 150;
+/** A list that could not be read is said to be so from this failure on: one alone is soon made good. */
+const failuresSaid = 2;
 /** Runs of one client that are remembered. */
 const keptRuns = 50;
 
@@ -38,8 +40,11 @@ export class TaskModel {
   readonly bridge: Bridge;
   private readonly listeners = new Set<() => void>();
   private readonly ends = new Set<(r: ApiRun) => void>();
+  /** When the end of a run was heard of, by performance.now(): a list that was asked for before does not know of it. */
+  private readonly endedAt = new Map<string, number>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private frame = 0;
+  private failures = 0;
   private told = -pause;
   private closed = false;
 
@@ -142,6 +147,7 @@ export class TaskModel {
       c.last = last[r.run] || c.last;
       order(c);
       if (ended) {
+        this.endedAt.set(r.run, performance.now());
         for (const f of this.ends) f(known);
         this.loadSoon(soon);
       }
@@ -156,22 +162,26 @@ export class TaskModel {
 
   private async load(): Promise<void> {
     try {
+      const asked = performance.now();
       const runs = await listClients(this.api, this.task);
-      for (const r of runs) this.merge(r.run, r.in);
-      this.error = "";
+      for (const r of runs) this.merge(r.run, r.in, asked);
+      this.error = this.problem = "";
+      this.failures = 0;
       const first = !this.loaded;
       this.loaded = true;
       // What is to be attached is known now, and everything waits for that.
       if (first) this.tell();
     } catch (e) {
-      this.error = e instanceof Error ? e.message : String(e);
+      // That there is no connection stands in the bar already.
+      if (!this.loaded || (++this.failures >= failuresSaid && this.link.state === "online")) this.error = e instanceof Error ? e.message : String(e);
     }
     this.changed();
     this.loadSoon(document.hidden ? refresh * 6 : refresh);
   }
 
-  private merge(r: ApiRun, isIn: boolean): void {
+  private merge(r: ApiRun, isIn: boolean, asked: number): void {
     const c = this.client(r.client);
+    if (!over(r.state) && (this.endedAt.get(r.run) ?? -1) >= asked) return;
     c.in = isIn;
     const old = c.runs.find((x) => x.run === r.run);
     if (old?.lines !== r.lines) this.bridge.tell({ t: "total", run: r.run, lines: r.lines });
@@ -180,10 +190,10 @@ export class TaskModel {
     order(c);
   }
 
-  /** Earlier runs of a client, as they are asked for. */
-  addRuns(id: string, runs: ApiRun[]): void {
+  /** Earlier runs of a client, as the list has them that was asked for at `asked`, by performance.now(). */
+  addRuns(id: string, runs: ApiRun[], asked: number): void {
     const c = this.client(id);
-    for (const r of runs) this.merge(r, c.in);
+    for (const r of runs) this.merge(r, c.in, asked);
     this.changed();
   }
 }

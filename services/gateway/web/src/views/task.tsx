@@ -5,7 +5,7 @@ import type { Api, ApiRun } from "../api.ts";
 import type { Route, ViewName } from "../route.ts";
 import type { Theme } from "../rows/colour.ts";
 import type { Settings } from "../settings.ts";
-import { Clients } from "./clients.tsx";
+import { Clients, name } from "./clients.tsx";
 import { Grid } from "./grid.tsx";
 import { Help } from "./help.tsx";
 import { LogPanel } from "./logpanel.tsx";
@@ -141,14 +141,17 @@ export function TaskPage(p: TaskProps) {
           Clients {clients.length > 0 ? clients.length : ""}
         </button>
       </TopBar>
-      {link.state === "refused" && (
-        <p class="warn" role="alert">
-          {refusal(link.code)}. What you see stays, but nothing new comes. Open a fresh address to go on: every <code>tt</code> prints one when it starts. The log itself goes on, nothing is lost.
-        </p>
-      )}
-      {model.error && link.state !== "refused" && <p class="warn" role="alert">{model.error}</p>}
-      {model.problem && <p class="warn" role="alert">{model.problem}</p>}
-      <div class="body">
+      {/* Of its own, and the body has a key: what is read must not be made anew when a message comes or goes. */}
+      <div class="messages">
+        {link.state === "refused" && (
+          <p class="warn" role="alert">
+            {refusal(link.code)}. What you see stays, but nothing new comes. Open a fresh address to go on: every <code>tt</code> prints one when it starts. The log itself goes on, nothing is lost.
+          </p>
+        )}
+        {model.error && link.state !== "refused" && <p class="warn" role="alert">{model.error} Trying again…</p>}
+        {model.problem && <p class="warn" role="alert">{model.problem}</p>}
+      </div>
+      <div class="body" key="body">
         <Clients
           clients={clients}
           loaded={model.loaded}
@@ -213,8 +216,12 @@ function title(route: Route, focus: string, run: ApiRun | undefined): string {
 
 function tell(task: string, r: ApiRun, wanted: boolean): void {
   if (!wanted || !("Notification" in window) || Notification.permission !== "granted") return;
-  const n = new Notification(`${task}: ${ending(r)}`, { body: `${r.client}${r.cmd ? ": " + r.cmd : ""}`.slice(0, 300), tag: r.run });
-  n.onclick = () => window.focus();
+  try {
+    const n = new Notification(`${task}: ${ending(r)}`, { body: `${name(r.client)}${r.cmd ? ": " + r.cmd : ""}`.slice(0, 300), tag: r.run });
+    n.onclick = () => window.focus();
+  } catch {
+    // Chromium on Android lets no page do this. The tab's title and icon say it too.
+  }
 }
 
 function refusal(code: string): string {

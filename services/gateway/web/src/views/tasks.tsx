@@ -106,7 +106,7 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
     <div class="page tasks">
       <TopBar settings={p.settings} change={p.change} link={error ? { state: "offline", since: 0 } : tasks ? { state: "online" } : { state: "connecting" }} />
       <main>
-        <div class="tools">
+        <div class="tools" key="tools">
           <h1>Tasks</h1>
           <input ref={input} type="search" placeholder="Filter by name  ( / )" aria-label="Filter tasks by name" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
           <select aria-label="Show" value={only} onChange={(e) => setOnly(e.currentTarget.value)}>
@@ -131,7 +131,7 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
         )}
         {tasks && tasks.length > 0 && list.length === 0 && <p class="empty">No task matches.</p>}
         {list.length > 0 && (
-          <table>
+          <table key="list">
             <thead>
               <tr>
                 {head("state", "State")}
