@@ -199,6 +199,18 @@ export async function openPage(browser: Browser, url: string, o: Parameters<Brow
   return { page, context, trouble };
 }
 
+/** Counts how far what is on the page jumped by itself, as browsers count it (cumulative layout shift); to be asked for before the page is opened. */
+export async function countShifts(page: Page): Promise<() => Promise<number>> {
+  await page.addInitScript(() => {
+    const w = window as unknown as { shifts: number };
+    w.shifts = 0;
+    new PerformanceObserver((l) => {
+      for (const e of l.getEntries() as (PerformanceEntry & { value: number; hadRecentInput: boolean })[]) if (!e.hadRecentInput) w.shifts += e.value;
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  return () => page.evaluate(() => (window as unknown as { shifts: number }).shifts);
+}
+
 /** The text of the rows on the screen. */
 export async function rows(page: Page): Promise<string[]> {
   return page.$$eval(".row:not(.loading) .text", (list) => list.map((e) => e.textContent ?? ""));

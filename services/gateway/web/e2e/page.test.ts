@@ -1,11 +1,12 @@
 // The page in a real browser, against the real services: what a person would notice.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import path from "node:path";
 import type { Browser, Page } from "playwright-core";
-import { copyAll, openPage, Producer, row, rows, Server, startBrowser } from "./harness.ts";
+import { copyAll, countShifts, openPage, Producer, root, row, rows, Server, startBrowser } from "./harness.ts";
 
 let server: Server;
 let browser: Browser;
@@ -24,14 +25,20 @@ async function done(p: { page: Page; context: { close(): Promise<void> }; troubl
   assert.deepEqual(p.trouble, []);
 }
 
+/** What axe-core finds serious, in light and in dark. */
 async function axe(page: Page): Promise<void> {
-  const source = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  // Through the debugger, as the page's policy lets no foreign script in.
-  const bad = await page.evaluate(
-    `${source}; axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical").map(v => v.id + ": " + v.nodes.slice(0, 3).map(n => n.html + " " + n.failureSummary).join(" | ")))`,
-  );
-  assert.deepEqual(bad, []);
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    await page.waitForFunction((t) => document.documentElement.dataset["theme"] === t, colorScheme);
+    // Through the debugger, as the page's policy lets no foreign script in.
+    if (!(await page.evaluate("'axe' in window"))) await page.evaluate(axeSource);
+    const bad = await page.evaluate(
+      `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical").map(v => v.id + ": " + v.nodes.slice(0, 3).map(n => n.html + " " + n.failureSummary).join(" | ")))`,
+    );
+    assert.deepEqual(bad, [], colorScheme);
+  }
 }
+const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 test("output appears as it is written, stderr is marked, the end is shown, the token is gone", async () => {
   const c = new Producer(server, "first", "host-1", "./deploy.sh --all");
@@ -61,7 +68,6 @@ test("output appears as it is written, stderr is marked, the end is shown, the t
   await row(page, "see ");
   assert.deepEqual((await rows(page)).slice(0, 4), ["one", "two", "oops", "<img src=x onerror=alert(1)>"]);
   assert.equal(await page.evaluate((t) => document.documentElement.outerHTML.includes(t), server.browserToken), false);
-  await axe(page);
   await done(p);
 });
 
@@ -350,6 +356,12 @@ test("the browser and the server find the same", async () => {
   let text = "";
   for (let i = 0; i < 3000; i++) text += `${words[i % words.length]} ${i} ${words[(i * 7) % words.length]}\n`;
   await c.write(text);
+  const shared = JSON.parse(readFileSync(path.join(root, "services/gateway/testdata/strip.json"), "utf8")) as { in: string; want: string }[];
+  for (const s of shared) {
+    // In pieces, as a pipe gives it.
+    for (let i = 0; i < s.in.length; i += 5) await c.write(Buffer.from(s.in).subarray(i, i + 5));
+    await c.write("\n");
+  }
   await c.end(0);
   const p = await openPage(browser, server.page("parity", "id=c"));
   const { page } = p;
@@ -374,13 +386,18 @@ test("the browser and the server find the same", async () => {
     ["[^a-z0-9 ]+", true, true],
     ["\\p{Lu}", true, true],
   ];
+  // The same text, the same lines under the same numbers.
+  const stripped = await fetch(`${server.url}/api/v1/runs/${c.runId}/log?task=parity&client=c&ansi=strip`, { headers: { Authorization: `Bearer ${server.browserToken}` } });
+  const lines = (await stripped.text()).split("\n");
+  assert.deepEqual((await copyAll(page)).split("\n"), lines);
+  await page.keyboard.press("Escape");
   const differ: string[] = [];
   for (const [q, regexp, matchCase] of queries) {
     const params = new URLSearchParams({ task: "parity", client: "c", q, limit: "10000" });
     if (regexp) params.set("regex", "1");
     if (matchCase) params.set("case", "1");
     const r = await fetch(`${server.url}/api/v1/runs/${c.runId}/search?${params}`, { headers: { Authorization: `Bearer ${server.browserToken}` } });
-    const found = (await r.text()).split("\n").filter((l) => l !== "").map((l) => JSON.parse(l) as { line?: number; matches?: unknown[] }).filter((m) => m.line !== undefined);
+    const found = (await r.text()).split("\n").filter((l) => l !== "").map((l) => JSON.parse(l) as { line?: number; text: string; matches?: unknown[] }).filter((m) => m.line !== undefined);
     const theirs = `${found.length} rows, ${found.reduce((n, m) => n + m.matches!.length, 0)} hits`;
     const pressed = async (name: string, on: boolean) => {
       const b = page.getByRole("button", { name, exact: true });
@@ -394,6 +411,18 @@ test("the browser and the server find the same", async () => {
     const said = (await answer.jsonValue())!;
     const ours = Number(/^([\d,]+) hits?/.exec(said)?.[1]?.replaceAll(",", "") ?? 0);
     if (!theirs.endsWith(`, ${ours} hits`)) differ.push(`${q}: ${said} here, ${theirs} on the server`);
+    // The first of them and the last are in the same lines, and read the same.
+    if (found.length === 0) continue;
+    await page.evaluate(() => (document.querySelector(".log")!.scrollTop = 0));
+    await page.locator("a.line[data-line='1']").waitFor();
+    for (const [key, m] of [["Enter", found[0]!], ["Shift+Enter", found[found.length - 1]!]] as const) {
+      await page.getByLabel("Search the log").press(key);
+      await page.locator(".hits", { hasText: key === "Enter" ? /^1 of / : new RegExp(`^${found.length} of `) }).waitFor();
+      const current = page.locator(".row.current", { has: page.locator(`a.line[data-line='${m.line}']`) }).locator(".text");
+      await current.waitFor({ timeout: 10_000 }).catch(() => differ.push(`${q}: line ${m.line} is not the one that ${key} shows`));
+      const shown = await current.textContent();
+      if (shown !== m.text) differ.push(`${q}: line ${m.line} is ${JSON.stringify(shown)} here, ${JSON.stringify(m.text)} on the server`);
+    }
   }
   assert.deepEqual(differ, []);
   await done(p);
@@ -483,19 +512,6 @@ test("a run that is deleted disappears, and the page says so", async () => {
   await done(p);
 });
 
-test("an expired token is explained, and what was read stays", async () => {
-  const c = new Producer(server, "expires", "c");
-  await c.write("still here\n");
-  const p = await openPage(browser, `${server.url}/tasks/expires/?accessToken=${server.token("10 seconds")}&id=c`);
-  await row(p.page, "still here");
-  await p.page.getByText("The access token has expired").waitFor({ timeout: 20_000 });
-  assert.deepEqual(await rows(p.page), ["still here"]);
-  await p.page.reload();
-  await p.page.getByRole("heading", { name: "The access token has expired" }).waitFor();
-  await c.end(0);
-  await done(p);
-});
-
 test("the list of tasks: live, filtered, sorted, clean for screen readers", async () => {
   const old = new Producer(server, "been-here", "c");
   await old.write("x\n");
@@ -511,7 +527,6 @@ test("the list of tasks: live, filtered, sorted, clean for screen readers", asyn
   await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
   await c.end(7);
   await page.locator("tbody tr", { hasText: "exit 7" }).waitFor();
-  await axe(page);
   await page.getByRole("link", { name: "brand-new" }).click();
   await row(page, "x");
   assert.ok(!page.url().includes("accessToken"));
@@ -530,13 +545,217 @@ test("ids and names of all kinds are text", async () => {
   await done(p);
 });
 
-test("a phone's width, light and dark", async () => {
-  for (const colorScheme of ["light", "dark"] as const) {
-    const p = await openPage(browser, server.page("terminal", "id=c"), { viewport: { width: 390, height: 780 }, colorScheme });
-    await row(p.page, "bold red");
-    const over = await p.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+test("a phone's width", async () => {
+  const p = await openPage(browser, server.page("terminal", "id=c"), { viewport: { width: 390, height: 780 } });
+  const { page } = p;
+  await row(page, "bold red");
+  const fits = async () => {
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(over <= 0, `${over} px too wide`);
-    await axe(p.page);
-    await done(p);
+  };
+  await fits();
+  await axe(page);
+  await page.getByRole("button", { name: /^Clients/ }).click();
+  await page.getByLabel("Attach c", { exact: true }).waitFor();
+  await fits();
+  await page.goto(`${server.url}/`);
+  await page.getByRole("link", { name: "terminal", exact: true }).waitFor();
+  await fits();
+  await done(p);
+});
+
+test("every view is clean for screen readers and in contrast, in light and in dark", async () => {
+  const failed = new Producer(server, "views", "host-failed", "./deploy.sh");
+  await failed.writeAll([
+    ["\x1b[1mstep\x1b[0m \x1b[2mdim\x1b[0m " + Array.from({ length: 16 }, (_, i) => `\x1b[${i < 8 ? 30 + i : 82 + i}mc${i} \x1b[2mdim\x1b[22m`).join(" ") + "\n", "STDOUT"],
+    [Array.from({ length: 16 }, (_, i) => `\x1b[${i < 8 ? 30 + i : 82 + i}mc${i}\x1b[0m`).join(" ") + " to stderr\n", "STDERR"],
+    [Array.from({ length: 16 }, (_, i) => `\x1b[${i < 8 ? 40 + i : 92 + i}m on ${i} \x1b[0m`).join("") + "\x1b[7minverse\x1b[0m\n", "STDOUT"],
+    ["see https://a.example/ needle\n" + "x".repeat(5000) + "\n", "STDOUT"],
+  ]);
+  await failed.lose(7, 4_200_000);
+  await failed.write("deploy failed\n", "STDERR");
+  await failed.end(2);
+  const running = new Producer(server, "views", "host-running", "sleep 1000");
+  await running.write("it runs\n");
+  const passed = new Producer(server, "views", "host-passed", "true");
+  await passed.write("all is well\n");
+  await passed.end(0);
+  const p = await openPage(browser, "about:blank");
+  const { page } = p;
+  const shifts = await countShifts(page);
+  const still = async (what: string) => {
+    const n = await shifts();
+    assert.ok(n < 0.01, `${what}: what was shown has jumped by itself, ${n}`);
+  };
+  await page.goto(`${server.url}/?accessToken=${server.browserToken}`);
+  // What a first visit transfers, page, scripts, style and all, the answers of the API left out.
+  await page.getByRole("link", { name: "views", exact: true }).waitFor();
+  await still("tasks");
+  await axe(page);
+  await page.goto(server.page("views", "id=host-running"));
+  await row(page, "it runs");
+  const sizes = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map((e) => [(e as PerformanceResourceTiming).name, (e as PerformanceResourceTiming).encodedBodySize] as const));
+  const load = sizes.filter(([name]) => !name.includes("/api/"));
+  assert.ok(load.length >= 4, JSON.stringify(load));
+  const sum = load.reduce((n, [, size]) => n + size, 0);
+  assert.ok(sum > 20_000 && sum < 120_000, `the first load is ${sum} bytes: ${JSON.stringify(load)}`);
+  await page.locator(".badge.running").waitFor();
+  await running.write("more\n".repeat(5));
+  await page.waitForFunction(() => document.querySelectorAll(".row .text").length === 6);
+  await still("one client");
+  await axe(page);
+  // A failure, a search, a chosen line, times, wrap.
+  await page.goto(`${server.url}/tasks/views/?id=host-failed`);
+  await row(page, "deploy failed");
+  await still("a failure");
+  await axe(page);
+  await page.keyboard.press("/");
+  await page.keyboard.type("needle");
+  await page.locator(".hits", { hasText: "1 hit" }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.locator(".row.current mark").waitFor();
+  await page.getByLabel("Times").selectOption("utc");
+  for (const line of ["1", "2"]) {
+    await page.locator(`a.line[data-line='${line}']`).click();
+    await page.locator(".row.chosen").waitFor();
+    await page.mouse.move(0, 0);
+    await axe(page);
   }
+  await page.getByLabel("Times").selectOption("off");
+  await page.getByLabel("Search the log").press("Escape");
+  await page.keyboard.press("?");
+  await page.getByRole("heading", { name: "Keyboard" }).waitFor();
+  await axe(page);
+  await page.keyboard.press("Escape");
+  await page.goto(`${server.url}/tasks/views/?all=1&view=grid`);
+  await page.locator(".tile", { hasText: "all is well" }).waitFor();
+  await still("grid");
+  await axe(page);
+  await page.goto(`${server.url}/tasks/views/?all=1&view=merged`);
+  await row(page, "all is well");
+  await still("merged");
+  await axe(page);
+  // Nothing there yet, and no token.
+  await page.goto(`${server.url}/tasks/nothing-yet/`);
+  await page.getByText("Nothing has run under this name yet").waitFor();
+  await still("nothing yet");
+  await axe(page);
+  await page.evaluate(() => sessionStorage.clear());
+  await page.goto(`${server.url}/`);
+  await page.getByText("needs an access token").waitFor();
+  await axe(page);
+  await running.end(0);
+  await done(p);
+});
+
+// Each of these mostly waits for something that takes its time.
+describe("in the course of time", { concurrency: true }, () => {
+  test("an expired token is explained, and what was read stays", async () => {
+    const c = new Producer(server, "expires", "c");
+    await c.write("still here\n");
+    const p = await openPage(browser, `${server.url}/tasks/expires/?accessToken=${server.token("10 seconds")}&id=c`);
+    await row(p.page, "still here");
+    await p.page.getByText("The access token has expired").waitFor({ timeout: 20_000 });
+    assert.deepEqual(await rows(p.page), ["still here"]);
+    await p.page.reload();
+    await p.page.getByRole("heading", { name: "The access token has expired" }).waitFor();
+    await c.end(0);
+    await done(p);
+  });
+
+  test("a thousand tasks: all there, filtered, sorted, live", { timeout: 120_000 }, async () => {
+    const n = 1000;
+    const many = await Server.start();
+    const p = await openPage(browser, `${many.url}/?accessToken=${many.browserToken}`);
+    try {
+      const { page } = p;
+      await page.getByText("Nothing has run yet.").waitFor();
+      for (let i = 0; i < n; i += 50)
+        await Promise.all(
+          Array.from({ length: 50 }, async (_, k) => {
+            const c = new Producer(many, `task-${String(i + k).padStart(4, "0")}`, "c");
+            await c.end((i + k) % 100 === 7 ? 1 : 0);
+          }),
+        );
+      const count = page.locator(".tools [role=status]");
+      await count.filter({ hasText: /^1000 tasks$/ }).waitFor();
+      const first = () => page.locator("tbody tr .col-task").first().textContent();
+      await page.getByRole("button", { name: "Task" }).click();
+      assert.equal(await first(), "task-0000");
+      await page.getByRole("button", { name: "Task" }).click();
+      assert.equal(await first(), "task-0999");
+      // All are reached by scrolling.
+      const last = page.getByRole("link", { name: "task-0000" });
+      while ((await last.count()) === 0) {
+        await page.locator("tbody tr").last().scrollIntoViewIfNeeded();
+        await page.evaluate(() => new Promise((f) => requestAnimationFrame(f)));
+      }
+      await page.getByLabel("Show").selectOption("failed");
+      await count.filter({ hasText: /^10 of 1000 tasks$/ }).waitFor();
+      assert.equal(await first(), "task-0907");
+      await page.getByLabel("Show").selectOption("all");
+      await page.keyboard.press("Escape");
+      await page.getByLabel("Filter tasks by name").fill("task-05");
+      await count.filter({ hasText: /^100 of 1000 tasks$/ }).waitFor();
+      // One of them begins again, under our eyes.
+      const again = new Producer(many, "task-0555", "c");
+      await page.locator("tr", { hasText: "task-0555" }).getByText("running").waitFor();
+      await page.getByRole("button", { name: "Last run" }).click();
+      assert.equal(await first(), "task-0555");
+      await again.end(9);
+      await page.locator("tr", { hasText: "task-0555" }).getByText("exit 9").waitFor();
+      await done(p);
+    } finally {
+      await p.context.close();
+      await many.close();
+    }
+  });
+
+  test("what retention deleted is said, and lines keep their numbers and links", { timeout: 120_000 }, async () => {
+    const small = await Server.start("--run-max-bytes", "1048576");
+    const p = await openPage(browser, "about:blank");
+    try {
+      const { page } = p;
+      const c = new Producer(small, "cut", "c");
+      const n = 20_000;
+      const text = (i: number) => `line ${i} ${"abcdefghij".repeat(8)}`;
+      for (let i = 1; i <= n; i += 500) await c.write(Array.from({ length: 500 }, (_, k) => text(i + k) + "\n").join(""));
+      // The janitor comes by itself.
+      const get = (query: string) => fetch(`${small.url}/api/v1/runs/${c.runId}/log?task=cut&client=c&${query}`, { headers: { Authorization: `Bearer ${small.browserToken}` } });
+      let status = 0;
+      for (const end = Date.now() + 60_000; status !== 410 && Date.now() < end; await new Promise((f) => setTimeout(f, 200))) status = (await get("lines=1-1")).status;
+      assert.equal(status, 410);
+      const kept = JSON.parse((await (await get("format=ndjson&lines=1-20000")).text()).split("\n").find((l) => l.includes('"line"'))!) as { line: number };
+      const begin = kept.line + 100;
+      assert.ok(begin > 1000 && begin < n, String(begin));
+      await page.goto(small.page("cut", "id=c"));
+      await row(page, text(n));
+      await page.locator(".log").focus();
+      await page.keyboard.press("Home");
+      await page.locator(".row.note", { hasText: /past the retention limit and was deleted/ }).first().waitFor();
+      await c.write("the last one\n");
+      // A link to a line that is still there, after a reload and beside one that is not.
+      const number = (k: number) => page.locator(".row", { has: page.locator(`a.line[data-line='${k}']`) }).locator(".text");
+      await page.goto(`${small.url}/tasks/cut/?id=c#L${begin}-L${begin + 3}`);
+      await page.reload();
+      await number(begin).waitFor();
+      assert.equal(await number(begin).textContent(), text(begin));
+      assert.equal(await page.locator(".row.chosen").count(), 4);
+      await page.keyboard.press("c");
+      await page.locator(".foot", { hasText: /^Lines \d+ to \d+ copied/ }).waitFor();
+      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), [0, 1, 2, 3].map((k) => text(begin + k) + "\n").join(""));
+      await page.goto(`${small.url}/tasks/cut/?id=c#L5`);
+      await page.reload();
+      await page.locator(".row.note", { hasText: /past the retention limit and was deleted/ }).first().waitFor();
+      await page.locator(".log").focus();
+      await page.keyboard.press("End");
+      await row(page, "the last one");
+      assert.equal(await page.locator(".row .line").last().textContent(), String(n + 1));
+      await c.end(0);
+      await done(p);
+    } finally {
+      await p.context.close();
+      await small.close();
+    }
+  });
 });

@@ -37,11 +37,16 @@ test("all 16 colours, and our own, can be read wherever a row puts them, dim one
         assert.ok(k >= 4.5, `${theme} ${i} ${c} on ${ground}: ${k.toFixed(2)}`);
       }
     }
-    for (let i = -1; i < 16; i++) {
-      const [r, g, b] = cssColours(i, -1, false, true, theme).fg.match(/\d+/g)!.map(Number) as [number, number, number];
-      assert.ok(contrast([r, g, b], parse(paper[theme].bg)) >= 4.5, `${theme}, dim ${i}`);
-      assert.notDeepEqual([r, g, b], i < 0 ? parse(paper[theme].fg) : undefined, "dim is seen");
-    }
+    for (let i = -1; i < 256; i++)
+      for (const dim of [false, true]) {
+        if (i >= 0 && i < 16 && !dim) continue;
+        const [r, g, b] = cssColours(i, -1, false, dim, theme).fg.match(/\d+/g)!.map(Number) as [number, number, number];
+        for (const ground of ["paper", "bad-bg", "chosen", "hover"]) {
+          const k = contrast([r, g, b], parse(named(theme, ground)));
+          assert.ok(k >= 4.5, `${theme}: ${i}${dim ? ", dim," : ""} on ${ground}: ${k.toFixed(2)}`);
+        }
+        if (i < 0 && dim) assert.notDeepEqual([r, g, b], parse(paper[theme].fg), "dim is seen");
+      }
     for (const [fg, bg] of [["muted", "paper"], ["muted", "panel"], ["muted", "raised"], ["muted", "bad-bg"], ["muted", "chosen"], ["accent", "paper"], ["accent", "panel"], ["accent", "accent-bg"], ["good", "panel"], ["bad", "panel"], ["warn", "panel"], ["warn", "warn-bg"], ["bad", "accent-bg"], ["good", "accent-bg"], ["warn", "accent-bg"], ["muted", "accent-bg"], ["mark-text", "mark"]]) {
       const k = contrast(parse(named(theme, fg!)), parse(named(theme, bg!)));
       assert.ok(k >= 4.5, `${theme}: ${fg} on ${bg}: ${k.toFixed(2)}`);

@@ -69,6 +69,9 @@ function mix(a: number, b: number, k: number): number {
   return Math.round(a + ((b - a) * k) / 20);
 }
 
+/** Contrast to the paper that leaves 4.5:1 where a row has another ground: stderr, chosen, under the mouse. */
+const onPaper: Record<Theme, number> = { light: 5.4, dark: 6.5 };
+
 const cache = new WeakMap<object, Map<string, { fg: string; bg: string }>>();
 const themes: Record<Theme, object> = { light: {}, dark: {} };
 
@@ -92,7 +95,7 @@ export function css(fg: number, bg: number, inverse: boolean, dim: boolean, them
     bare = false;
   }
   if (dim) f = [mix(f[0], b[0], dimBy), mix(f[1], b[1], dimBy), mix(f[2], b[2], dimBy)];
-  const out = { fg: text(readable(f, b)), bg: bare ? "" : text(b) };
+  const out = { fg: text(readable(f, b, bare ? onPaper[theme] : 4.5)), bg: bare ? "" : text(b) };
   known.set(key, out);
   return out;
 }
