@@ -69,9 +69,12 @@ test("a hostile log: nothing runs, nothing hangs", { timeout: 120_000 }, async (
   await c.write("<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>\n");
   await c.write('javascript:alert(4) data:text/html,<script>alert(5)</script> https://ok.example/"onmouseover=alert(6)\n');
   await c.write("\x1b]8;;javascript:alert(7)\x07click me\x1b]8;;\x07 \x1b]0;title\x07\x1b]52;c;aGk=\x07\x1b[5n\x1b[c\x1bP+q544e\x1b\\\n");
-  await c.write("\u202eright to left\u202c \u2066isolated\u2069 \u0000\u0001\u0007\u000b\u007f\u0085 ok\n");
+  await c.write("\u202eright to left \u2066isolated \u0000\u0001\u0007\u000b\u007f\u0085 ok\nplain abc def\n");
+  await c.write(`\u202e${"abc ".repeat(1200)}\n`);
   await c.write(new Uint8Array([0xff, 0xfe, 0xc3, 0x28, 0xf0, 0x80, 0x80, 0x0a]));
   await c.write("\x1b[999999999999A\x1b[999999;999999H\x1b[99999L\x1b[99999M\x1b[99999@\x1b[99999P\x1b[99999S\x1b[99999T\x1b[99999b\x1b[?1049h\x1b[?1049l\n");
+  // A few bytes that ask for much.
+  for (const greedy of ["\x1b[9999Cx\n", "x\x1b[9999@\x1b[9999Gy\n", "x\x1b[9999b", "\x1b[9999S", "x\n\x1b[60A\x1b[?1049h\x1b[?1049l", "\x1b7", "\x1b]0;"]) await c.write(greedy.repeat(Math.floor(200_000 / greedy.length)) + "\n");
   for (let i = 0; i < 40; i++) await c.write("long ".repeat(50_000));
   await c.write("\nafter the 10 MB line\n");
   for (let i = 0; i < 4; i++) await c.write("\n".repeat(250_000));
@@ -88,6 +91,30 @@ test("a hostile log: nothing runs, nothing hangs", { timeout: 120_000 }, async (
   const p = await openPage(browser, server.page("hostile", "id=c"));
   const { page } = p;
   await row(page, "<script>alert(1)</script>");
+  // An override of the direction turns its own row round, and nothing else: not the number before it, the button behind it,
+  // the row below it.
+  await row(page, "abc abc abc");
+  const places = await page.evaluate(() => {
+    const rows = [...document.querySelectorAll<HTMLElement>(".row")];
+    const find = (s: string) => rows.find((r) => r.querySelector(".text")!.textContent!.includes(s))!;
+    const place = (r: HTMLElement, from: number, to: number) => {
+      const range = document.createRange();
+      range.setStart(r.querySelector(".text")!.firstChild!, from);
+      range.setEnd(r.querySelector(".text")!.firstChild!, to);
+      return range.getBoundingClientRect().left;
+    };
+    const turned = find("right to left");
+    const below = find("plain abc def");
+    const clipped = find("abc abc");
+    const box = (r: HTMLElement, s: string) => r.querySelector(s)!.getBoundingClientRect();
+    return {
+      turned: place(turned, 1, 2) > place(turned, 5, 6),
+      below: place(below, 0, 1) < place(below, 6, 7),
+      numbers: [turned, below, clipped].map((r) => box(r, ".line").right <= box(r, ".text").left + 1),
+      button: box(clipped, ".more").left >= box(clipped, ".text").right - 1,
+    };
+  });
+  assert.deepEqual(places, { turned: true, below: true, numbers: [true, true, true], button: true });
   await page.locator(".log").focus();
   await page.keyboard.press("End");
   await row(page, "the end", 20_000);

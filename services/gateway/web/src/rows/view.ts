@@ -51,6 +51,8 @@ export class LogView {
   private readonly marked = new Marks((texts) => this.redraw(texts));
   private hits: number[] = [];
   private hit = -1;
+  /** The current hit was brought into view, and nobody has scrolled since. */
+  private atHit = false;
   private range: [number, number] = [0, 0];
   private frame = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -164,6 +166,15 @@ export class LogView {
     this.hit = row;
     this.look++;
     this.goTo(row);
+    this.atHit = true;
+  }
+
+  /** The current hit is in another row now, as rows before it came or went; where it was in view it stays there. */
+  moveHit(row: number): void {
+    if (this.atHit) return this.showHit(row);
+    this.hit = row;
+    this.look++;
+    this.draw();
   }
 
   /** How the log stands now. */
@@ -258,6 +269,7 @@ export class LogView {
 
   /** Shows a row, in the upper third of the window. */
   goTo(row: number): void {
+    this.atHit = false;
     this.stopFollowing();
     this.scroll.to(row, Math.floor(this.scroll.window / 3));
     this.putBar();
@@ -315,6 +327,7 @@ export class LogView {
     if (this.scroll.moved(this.scroller.scrollTop)) this.putBar();
     const { place } = this.scroll;
     if (place.row !== before.row || place.px !== before.px) {
+      this.atHit = false;
       const up = place.row < before.row || (place.row === before.row && place.px < before.px);
       if (this.following && up && !this.scroll.atEnd) this.stopFollowing();
       else if (!this.following && !up && this.scroll.atEnd) this.setFollow(true);

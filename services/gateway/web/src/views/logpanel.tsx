@@ -137,8 +137,11 @@ export function LogPanel(p: LogPanelProps) {
       const f = await h.find(query);
       if (!current) return;
       busy = false;
+      const { at, rows } = live.current.found;
       setFound((old) => ({ rows: f.rows, hits: f.hits, error: f.error ?? "", busy: false, at: old.at }));
       v.setHits(f.error || f.slow ? undefined : marker(query, h), f.rows);
+      const moved = at >= 0 ? f.rows[at] : undefined;
+      if (moved !== undefined && moved !== rows[at]) v.moveHit(moved);
       if (due) timer = window.setTimeout(search, searchAgain);
       due = false;
     };
@@ -156,7 +159,8 @@ export function LogPanel(p: LogPanelProps) {
       clearTimeout(timer);
     };
   }, [query, stderr]);
-  const grown = status ? Math.floor(status.count / 5000) + (status.live ? 1 : 0) : 0;
+  // Also where rows have other numbers now, as lines before them have come that take more rows than one, or none.
+  const grown = status ? `${Math.floor(status.count / 5000)} ${status.live} ${status.epoch}` : "";
   useEffect(() => again.current?.(), [grown]);
 
   const step = (by: number) => {
