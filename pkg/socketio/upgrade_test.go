@@ -118,7 +118,7 @@ func TestTwoRequestsAtOnce(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			closed := make(chan string, 1)
 			conns := make(chan *Conn, 1)
-			_, base := serve(t, Config{Metrics: Metrics{Closed: func(r string) { closed <- r }}}, func(c *Conn) { conns <- c })
+			_, base := serve(t, Config{Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, func(c *Conn) { conns <- c })
 			session := pollingSession(t, base, 4)
 			c := <-conns
 			ctx, cancel := context.WithCancel(t.Context())
