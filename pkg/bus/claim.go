@@ -46,6 +46,11 @@ type tailOf struct {
 	bad   error // why the chunk, which is nil then, cannot be read: readers go up to it
 }
 
+// beyond says that there is something behind seq after, or may be: in a chunk that cannot be read.
+func (t *tailOf) beyond(after uint64) bool {
+	return t != nil && (t.bad != nil || t.chunk.Next()-1 > after)
+}
+
 // messageCost is what a message takes beside its data: JetStream's frame, the subject, the headers of a publish. Names are mostly short.
 const messageCost = 256
 

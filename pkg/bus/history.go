@@ -118,11 +118,11 @@ func (r *reader) catchTail(ctx context.Context, after uint64) (t *tailOf, err er
 	tries := 0
 	err = retry(ctx, func() error {
 		t, err = r.b.nearTail(ctx, r.path)
-		if err == nil && t != nil && (t.bad != nil || t.chunk.Next()-1 > after) {
-			return nil
-		}
 		if tries++; err != nil && tries <= nearTries {
 			return err
+		}
+		if err == nil && t.beyond(after) {
+			return nil
 		}
 		t, err = r.leaderTail(ctx)
 		return err
