@@ -9,9 +9,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // backedUp are the streams that a backup holds, in the order in which they are read: the log comes last, so that no state speaks of output that is not there.
@@ -23,8 +27,6 @@ const (
 	pieceSize = 128 << 10
 	// pieceWithin is how long a server may be silent in the midst of a backup.
 	pieceWithin = 30 * time.Second
-	// restoreWithin is how long it may take to put a stream together once all of it is there.
-	restoreWithin = 10 * time.Minute
 )
 
 // snapshot is how a stream is described beside its content, by the server and for it.
@@ -33,9 +35,21 @@ type snapshot struct {
 	State  json.RawMessage `json:"state"`
 }
 
-// Backup writes the log, the states of runs and the revocations to files in dir, which is made; what it has of an earlier backup is replaced once a whole
-// new one is there. The services may be at work meanwhile: what they store later is not in it. It needs a user that may do everything with JetStream.
+// A backup is a folder of its own in the folder that is given. While it is written it has another name: so one that is there is whole, whenever a process was killed.
+const (
+	wholePrefix = "backup-"
+	partPrefix  = "unfinished-"
+)
+
+// Backup writes the log, the states of runs and the revocations to a new folder in dir, which is made; when all of it is there, it takes the place of
+// earlier backups in dir. The services may be at work meanwhile: what they store later is not in it. It needs a user that may do everything with JetStream.
+// Two at once in one dir spoil one another: one of them fails.
 func Backup(ctx context.Context, cfg Config, dir string) error {
+	return backup(ctx, cfg, dir, func(string) {})
+}
+
+// backup is Backup; step is told what comes next.
+func backup(ctx context.Context, cfg Config, dir string, step func(string)) error {
 	l, err := dialForBackup(ctx, &cfg)
 	if err != nil {
 		return err
@@ -44,35 +58,77 @@ func Backup(ctx context.Context, cfg Config, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of the backup: %w", err)
 	}
-	for _, name := range backedUp() {
-		if err := l.save(ctx, name, filepath.Join(dir, name+".new")); err != nil {
-			return fmt.Errorf("back up %s: %w", name, err)
-		}
+	part, err := os.MkdirTemp(dir, partPrefix)
+	if err != nil {
+		return fmt.Errorf("make the folder of the backup: %w", err)
 	}
 	for _, name := range backedUp() {
-		for _, suffix := range []string{".json", ".snapshot"} {
-			if err := os.Rename(filepath.Join(dir, name+".new"+suffix), filepath.Join(dir, name+suffix)); err != nil {
-				return fmt.Errorf("back up %s: %w", name, err)
-			}
+		step("save " + name)
+		if err := l.save(ctx, name, filepath.Join(part, name)); err != nil {
+			return errors.Join(fmt.Errorf("back up %s: %w", name, err), os.RemoveAll(part))
+		}
+	}
+	return finish(dir, part, step)
+}
+
+// finish has part take the place of what is in dir.
+func finish(dir, part string, step func(string)) error {
+	_, number, err := newestBackup(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	whole := filepath.Join(dir, fmt.Sprintf("%s%06d", wholePrefix, number+1))
+	step("rename")
+	if err := errors.Join(syncDir(part), os.Rename(part, whole), syncDir(dir)); err != nil {
+		return fmt.Errorf("finish the backup: %w", err)
+	}
+	step("clean")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("the backup is in %s, but earlier ones are, too: %w", whole, err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		ours := strings.HasPrefix(e.Name(), partPrefix) || strings.HasPrefix(e.Name(), wholePrefix)
+		if !ours || path == whole || !e.IsDir() {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("the backup is in %s, but an earlier one could not be removed: %w", whole, err)
 		}
 	}
 	return nil
 }
 
-// Restore makes the streams of a backup anew; it refuses where one of them is there. Places in the log are as they were. The services must not run
-// meanwhile: Open makes what is missing, empty.
-func Restore(ctx context.Context, cfg Config, dir string) error {
-	l, err := dialForBackup(ctx, &cfg)
+// newestBackup finds the whole backup in dir; os.ErrNotExist where there is none. Where several are left, the others are older ones, and may be partly removed.
+func newestBackup(dir string) (path string, number int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", 0, err
+	}
+	for _, e := range entries {
+		digits, ok := strings.CutPrefix(e.Name(), wholePrefix)
+		n, err := strconv.Atoi(digits)
+		if ok && err == nil && n > number {
+			path, number = filepath.Join(dir, e.Name()), n
+		}
+	}
+	if number == 0 {
+		return "", 0, fmt.Errorf("no backup in %s: %w", dir, os.ErrNotExist)
+	}
+	return path, number, nil
+}
+
+// syncDir makes what was renamed in dir survive a power cut, where a folder can be synced.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	for _, name := range backedUp() {
-		if err := l.load(ctx, name, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("restore %s: %w", name, err)
-		}
-	}
-	return nil
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func dialForBackup(ctx context.Context, cfg *Config) (*link, error) {
@@ -144,52 +200,6 @@ func (l *link) piece(ctx context.Context, sub *nats.Subscription, to io.Writer) 
 	return true, m.Respond(nil)
 }
 
-// load makes a stream of path.json and path.snapshot.
-func (l *link) load(ctx context.Context, name, path string) error {
-	text, err := os.ReadFile(path + ".json")
-	if err != nil {
-		return err
-	}
-	var about snapshot
-	if err := json.Unmarshal(text, &about); err != nil {
-		return fmt.Errorf("%s.json: %w", path, err)
-	}
-	f, err := os.Open(path + ".snapshot")
-	if err != nil {
-		return err
-	}
-	defer f.Close() // only read
-	var where struct {
-		To string `json:"deliver_subject"`
-	}
-	if err := l.call(ctx, "$JS.API.STREAM.RESTORE."+name, about, &where); err != nil {
-		return err
-	}
-	piece := make([]byte, pieceSize)
-	for {
-		n, err := io.ReadFull(f, piece)
-		if n == 0 && errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		if err := l.give(ctx, where.To, piece[:n], pieceWithin); err != nil {
-			return err
-		}
-	}
-	return l.give(ctx, where.To, nil, restoreWithin)
-}
-
-// give sends a piece back; an empty one says that all is there.
-func (l *link) give(ctx context.Context, to string, piece []byte, within time.Duration) error {
-	m, err := l.request(ctx, &nats.Msg{Subject: to, Data: piece}, within)
-	if err != nil {
-		return err
-	}
-	return refusedBy(m.Data)
-}
-
 // call asks JetStream's API, until somebody answers.
 func (l *link) call(ctx context.Context, subject string, ask, answer any) error {
 	data, err := json.Marshal(ask)
@@ -213,6 +223,7 @@ func refusedBy(answer []byte) error {
 	var a struct {
 		Error *struct {
 			Code        int    `json:"code"`
+			ErrCode     uint16 `json:"err_code"`
 			Description string `json:"description"`
 		} `json:"error"`
 	}
@@ -223,7 +234,7 @@ func refusedBy(answer []byte) error {
 		return fmt.Errorf("answer of JetStream: %w", err)
 	}
 	if a.Error != nil {
-		return fmt.Errorf("JetStream refuses: %s (%d)", a.Error.Description, a.Error.Code)
+		return fmt.Errorf("JetStream refuses: %w", &jetstream.APIError{Code: a.Error.Code, ErrorCode: jetstream.ErrorCode(a.Error.ErrCode), Description: a.Error.Description})
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type Bus struct {
 
 	maxAge   time.Duration
 	maxBytes int64
+	lives    lives
 	readers  *semaphore.Weighted // first in, first out
 
 	ctx  context.Context // ends with Close

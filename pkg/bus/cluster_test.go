@@ -20,8 +20,15 @@ import (
 	"tasktracer/pkg/natsd"
 )
 
-// TestMain turns the test binary into a NATS server where the environment says so: real processes can be killed for real.
+// TestMain turns the test binary into a NATS server, or into a backup or a restore, where the environment says so: real processes can be killed for real.
 func TestMain(m *testing.M) {
+	if spec := os.Getenv("BUS_TEST_COPY"); spec != "" {
+		if err := runCopy(strings.Split(spec, "|")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if spec := os.Getenv("BUS_TEST_NATSD"); spec != "" {
 		if err := runServer(strings.Split(spec, "|")); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -68,6 +68,13 @@ const leastPayload = 2 * frame.MaxChunk
 const setupWithin = 5 * time.Second
 
 func (b *Bus) create(ctx context.Context) error {
+	// A stream that is made empty where a restore was to bring it would stand in the way of the restore, and of what is stored into it.
+	switch _, err := b.js.Stream(ctx, restoreStream); {
+	case err == nil:
+		return errUnfinished
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("stream %s: %w", restoreStream, err)
+	}
 	replicas, err := b.ensureLog(ctx)
 	if err != nil {
 		return err
@@ -192,7 +199,8 @@ func (b *Bus) readLimits(ctx context.Context) error {
 	}
 	c := s.CachedInfo().Config
 	b.maxAge, b.maxBytes = c.MaxAge, c.MaxBytes
-	return nil
+	b.lives, err = parseLives(c.Metadata[livesKey])
+	return err
 }
 
 // transient tells whether err may go away by itself.

@@ -135,12 +135,15 @@ func TestInfoRoundTrips(t *testing.T) {
 }
 
 func TestCursor(t *testing.T) {
-	want := Cursor{Run: "0aZ-_9", Seq: 1 << 40, Hint: 77}
-	got, err := ParseCursor(want.String())
-	if err != nil || got != want {
-		t.Errorf("ParseCursor(%q) = %+v, %v, want %+v", want.String(), got, err, want)
+	for _, want := range []Cursor{{Run: "0aZ-_9", Seq: 1 << 40, Hint: 77}, {Run: "0aZ-_9", Seq: 1 << 40, Hint: 77, Life: 1 << 31}} {
+		if got, err := ParseCursor(want.String()); err != nil || got != want {
+			t.Errorf("ParseCursor(%q) = %+v, %v, want %+v", want.String(), got, err, want)
+		}
 	}
-	for _, s := range []string{"", "!", "AA", "AQ", "AQEB", "AgEBcg", Cursor{Run: string(make([]byte, MaxRun+1))}.String(), string(make([]byte, 10_000))} {
+	if got, err := ParseCursor("AQECcg"); err != nil || got != (Cursor{Run: "r", Seq: 1, Hint: 2}) { // as they were before there were lives
+		t.Errorf("ParseCursor = %+v, %v", got, err)
+	}
+	for _, s := range []string{"", "!", "AA", "AQ", "AQEB", "AwEBcg", "AgEBcg", "AgEBAAAAAHI", Cursor{Run: string(make([]byte, MaxRun+1))}.String(), string(make([]byte, 10_000))} {
 		if got, err := ParseCursor(s); !errors.Is(err, ErrMalformed) {
 			t.Errorf("ParseCursor(%.20q) = %+v, %v, want ErrMalformed", s, got, err)
 		}
@@ -196,6 +199,7 @@ func FuzzUnmarshalRun(f *testing.F) {
 
 func FuzzParseCursor(f *testing.F) {
 	f.Add(Cursor{Run: "r", Seq: 1, Hint: 2}.String())
+	f.Add(Cursor{Run: "r", Seq: 1, Hint: 2, Life: 3}.String())
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := ParseCursor(s)

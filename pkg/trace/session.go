@@ -231,6 +231,9 @@ func (n *session) send(ctx context.Context, window int) (more bool, err error) {
 		if gap.Damaged {
 			return true, n.sendGap(ctx, gap, "were lost: what tt had kept on the disk was damaged")
 		}
+		if gap.From <= n.s.spool.Status().Acked { // what it had is gone: a log that was restored from a backup
+			return true, n.sendGap(ctx, gap, "were stored by the server, which does not have them any more")
+		}
 		return true, n.sendGap(ctx, gap, "were dropped: the spool's limit was reached while the server could not be reached")
 	case len(recs) == 0:
 		return false, nil

@@ -121,7 +121,9 @@ func (a *attachment) resume(cursors []frame.Cursor) {
 			continue
 		}
 		st, ok := a.v.s.roster.get(a.key(c.Run))
-		if !ok || st.run.Phase.Ended() && c.Seq > st.run.Checkpoint.Seq {
+		// What was stored behind a backup that was restored is gone, and the same seq now names something else.
+		kept := c.Seq == 0 || a.v.s.bus.Kept(c.Life, c.Hint)
+		if !ok || !kept || st.run.Phase.Ended() && c.Seq > st.run.Checkpoint.Seq {
 			a.v.complain(badCursor(a.client.Client))
 			continue
 		}
@@ -280,7 +282,7 @@ func (a *attachment) deleted(run string) {
 	if a.feed == nil {
 		return
 	}
-	e := &encoder{f: a.flavour, from: a.client.Client, run: run, place: p.hint}
+	e := &encoder{f: a.flavour, from: a.client.Client, at: a.at(p)}
 	if p.started && !p.ended && !p.past {
 		e.begin(p.next - 1)
 		e.buf = append(e.buf, `,"code":999,"message":"The run was deleted"`...)
@@ -519,7 +521,7 @@ func (a *attachment) sendStart(p *place, task []byte, seq uint64, at int64) {
 	b = append(append(b, `,"task":`...), task...)
 	if a.flavour != legacy {
 		b = appendText(append(b, `,"run":`...), p.key.Run)
-		b = appendText(append(b, `,"cursor":`...), p.cursor(seq))
+		b = appendText(append(b, `,"cursor":`...), a.cursor(p, seq))
 		if p.st.run != nil && !p.st.run.Started.IsZero() {
 			at = p.st.run.Started.UnixMilli()
 		}
@@ -546,7 +548,7 @@ func (a *attachment) gap(p *place, e *entry) {
 		} else {
 			b = append(b, "null"...)
 		}
-		b = appendText(append(b, `,"reason":"retention","cursor":`...), p.cursor(g.To))
+		b = appendText(append(b, `,"reason":"retention","cursor":`...), a.cursor(p, g.To))
 		a.v.send("gap", append(b, '}'))
 	}
 	p.next = max(p.next, g.To+1)
@@ -572,7 +574,7 @@ func (a *attachment) settle() {
 			if a.flavour != legacy {
 				a.ensureStarted(p)
 				b := appendText(append(appendText([]byte(`{"from":`), a.client.Client), `,"run":`...), p.key.Run)
-				b = appendText(append(b, `,"cursor":`...), p.cursor(p.next-1))
+				b = appendText(append(b, `,"cursor":`...), a.cursor(p, p.next-1))
 				a.v.send("live", append(b, '}'))
 			}
 		}

@@ -225,7 +225,7 @@ func BenchmarkEncode(b *testing.B) {
 			m := NewMetrics(nil)
 			b.SetBytes(int64(size(c)))
 			for b.Loop() {
-				newEntry(bus.Stored{Chunk: c}).pieces(f, 1, carry{}, m)
+				newEntry(bus.Stored{Chunk: c}, 0).pieces(f, 1, carry{}, m)
 			}
 		})
 	}

@@ -29,13 +29,13 @@ func TestWhatIsKeptIsCharged(t *testing.T) {
 			}
 			m := NewMetrics(nil)
 			f := &feed{
-				fs: &feeds{m: m, ring: limit}, client: bus.Client{Namespace: "ns", Task: "t", Client: "c"}, ctx: context.Background(),
+				fs: &feeds{bus: &bus.Bus{}, m: m, ring: limit}, client: bus.Client{Namespace: "ns", Task: "t", Client: "c"}, ctx: context.Background(),
 				listeners: map[*attachment]struct{}{}, runs: map[string]*feedRun{},
 			}
 			h := newBacklog(context.Background(), nil, limit, m)
 			for i := range 60 {
 				f.push(chunkAt(i))
-				e := newEntry(chunkAt(i))
+				e := newEntry(chunkAt(i), 0)
 				h.mu.Lock()
 				h.keep(e)
 				h.mu.Unlock()

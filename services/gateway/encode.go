@@ -27,17 +27,17 @@ type piece struct {
 
 // encoder makes the pieces of one chunk.
 type encoder struct {
-	f         flavour
-	from, run string
-	place     uint64 // the chunk's stream sequence
-	carry     carry
-	out       []piece
-	buf       []byte
+	f     flavour
+	from  string
+	at    frame.Cursor // of the chunk: run, place and life
+	carry carry
+	out   []piece
+	buf   []byte
 }
 
 // encode gives the pieces of c's records, but the first skip of them. left is what is held back of unfinished characters, with legacy.
-func encode(f flavour, from, run string, place uint64, c *frame.Chunk, skip int, held carry) (pieces []piece, left carry) {
-	e := &encoder{f: f, from: from, run: run, place: place, carry: held}
+func encode(f flavour, from string, at frame.Cursor, c *frame.Chunk, skip int, held carry) (pieces []piece, left carry) {
+	e := &encoder{f: f, from: from, at: at, carry: held}
 	recs := c.Records[skip:]
 	line := c.Line
 	for i := range c.Records[:skip] {
@@ -101,8 +101,9 @@ func inBatch(r *frame.Record) bool {
 func (e *encoder) begin(seq uint64) {
 	e.buf = appendText(append(e.buf[:0], `{"from":`...), e.from)
 	if e.f != legacy {
-		e.buf = appendText(append(e.buf, `,"run":`...), e.run)
-		e.buf = appendText(append(e.buf, `,"cursor":`...), frame.Cursor{Run: e.run, Seq: seq, Hint: e.place}.String())
+		e.buf = appendText(append(e.buf, `,"run":`...), e.at.Run)
+		e.at.Seq = seq
+		e.buf = appendText(append(e.buf, `,"cursor":`...), e.at.String())
 	}
 }
 
@@ -215,7 +216,12 @@ func (e *encoder) clientGap(r *frame.Record) {
 	e.begin(r.Seq)
 	e.buf = strconv.AppendUint(append(e.buf, `,"fromSeq":`...), r.Seq, 10)
 	e.buf = strconv.AppendUint(append(e.buf, `,"toSeq":`...), r.Seq, 10)
-	e.buf = strconv.AppendUint(append(e.buf, `,"bytes":`...), n.LostBytes, 10)
+	e.buf = append(e.buf, `,"bytes":`...)
+	if n.LostBytes > 0 {
+		e.buf = strconv.AppendUint(e.buf, n.LostBytes, 10)
+	} else {
+		e.buf = append(e.buf, `null`...) // the client does not know
+	}
 	e.buf = append(e.buf, `,"reason":"client"`...)
 	e.buf = appendText(append(e.buf, `,"message":`...), n.Text)
 	e.send("gap", nil)

@@ -12,6 +12,7 @@ import (
 type entry struct {
 	key   frame.Key
 	place uint64 // stream sequence
+	life  uint32 // of the log
 	chunk *frame.Chunk
 	// gone, in place of a chunk, is what retention took.
 	gone *bus.Gone
@@ -41,9 +42,12 @@ type form struct {
 const maxForms = 4
 
 // newEntry keeps nothing of what the chunk's decoding allocated beside it.
-func newEntry(s bus.Stored) *entry {
-	return &entry{key: s.Key, place: s.StreamSeq, chunk: s.Chunk}
+func newEntry(s bus.Stored, life uint32) *entry {
+	return &entry{key: s.Key, place: s.StreamSeq, life: life, chunk: s.Chunk}
 }
+
+// at is the entry's place, for cursors.
+func (e *entry) at() frame.Cursor { return frame.Cursor{Run: e.key.Run, Hint: e.place, Life: e.life} }
 
 // next is the seq behind the entry.
 func (e *entry) next() uint64 {
@@ -69,7 +73,7 @@ const pieceCost = 192
 func (e *entry) pieces(f flavour, seq uint64, held carry, m *Metrics) ([]piece, carry) {
 	if seq > e.chunk.First {
 		m.encodings.Inc()
-		return encode(f, e.key.Client, e.key.Run, e.place, e.chunk, int(seq-e.chunk.First), held)
+		return encode(f, e.key.Client, e.at(), e.chunk, int(seq-e.chunk.First), held)
 	}
 	if f != legacy {
 		held = carry{}
@@ -91,7 +95,7 @@ func (e *entry) form(f flavour, held carry, m *Metrics) (made form, fresh int) {
 		}
 	}
 	m.encodings.Inc()
-	pieces, left := encode(f, e.key.Client, e.key.Run, e.place, e.chunk, 0, held)
+	pieces, left := encode(f, e.key.Client, e.at(), e.chunk, 0, held)
 	made = form{f, held, left, pieces}
 	if len(e.forms) < maxForms {
 		e.forms = append(e.forms, made)

@@ -147,7 +147,7 @@ func (f *feed) push(s bus.Stored) {
 		f.fs.m.repeats.Inc()
 	default:
 		s.Key = frame.Key{Namespace: f.client.Namespace, Task: f.client.Task, Client: f.client.Client, Run: s.Key.Run}
-		e := newEntry(s)
+		e := newEntry(s, f.fs.bus.Life())
 		e.grew = f.grew
 		r.insert(e)
 		f.ring = append(f.ring, e)

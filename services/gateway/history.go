@@ -153,7 +153,7 @@ func (h *backlog) read(ctx context.Context, key frame.Key, after, hint uint64) (
 	n := 0
 	err = h.bus.Catch(ctx, key, after, hint, func(s bus.Stored) error {
 		s.Key = key
-		got = append(got, newEntry(s))
+		got = append(got, newEntry(s, h.bus.Life()))
 		if n += size(s.Chunk); n >= windowBytes {
 			return errEnough
 		}

@@ -127,7 +127,7 @@ func (w *want) parseAfter(raw json.RawMessage) {
 
 // badCursor says the same whether a cursor is rubbish, of an unknown run or of somebody else's.
 func badCursor(from string) complaint {
-	return complaint{code: "bad_cursor", message: "the cursor is of no run of this client", from: from}
+	return complaint{code: "bad_cursor", message: "the log does not have the place of this cursor (any more): open it again to see what there is", from: from}
 }
 
 func parseHistory(raw json.RawMessage) (history, error) {

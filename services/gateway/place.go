@@ -86,8 +86,15 @@ func (p *place) state() string {
 	return p.st.state()
 }
 
-func (p *place) cursor(seq uint64) string {
-	return frame.Cursor{Run: p.key.Run, Seq: seq, Hint: p.hint}.String()
+// at is a cursor to where the place is, but for its seq.
+func (a *attachment) at(p *place) frame.Cursor {
+	return frame.Cursor{Run: p.key.Run, Hint: p.hint, Life: a.v.s.bus.Life()}
+}
+
+func (a *attachment) cursor(p *place, seq uint64) string {
+	c := a.at(p)
+	c.Seq = seq
+	return c.String()
 }
 
 // skipTo passes over the records before the line that the viewer wants.

@@ -35,6 +35,7 @@ func serve(ctx context.Context, c *call, role string, hostCfg hostConfig, busCfg
 		h.abandon()
 		return err
 	}
+	w.parts = append(w.parts, b.bus.WatchRestore)
 	lease := noLease
 	if w.lease {
 		lease = b.hold

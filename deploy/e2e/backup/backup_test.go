@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,27 @@ func (s *services) get(ctx context.Context, t *testing.T, token, path string) st
 	return text
 }
 
+// loseAll kills the nodes, and begins anew with empty ones.
+func (s *services) loseAll(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for _, n := range s.nats.Nodes {
+		n.Kill()
+		if err := os.RemoveAll(n.Store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range s.nats.Nodes {
+		if err := n.Launch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range s.nats.Nodes {
+		if err := n.Whole(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRestoredFromBackup(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
@@ -111,22 +133,7 @@ func TestRestoredFromBackup(t *testing.T) {
 	s.stop(ctx, t)
 	dir := filepath.Join(t.TempDir(), "backup")
 	s.operate(ctx, t, "backup", "--dir", dir)
-	for _, n := range s.nats.Nodes {
-		n.Kill()
-		if err := os.RemoveAll(n.Store); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, n := range s.nats.Nodes {
-		if err := n.Launch(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, n := range s.nats.Nodes {
-		if err := n.Whole(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.loseAll(ctx, t)
 	began := time.Now()
 	s.operate(ctx, t, "restore", "--dir", dir)
 	s.operate(ctx, t, "streams", "--log-replicas", "3")
@@ -146,5 +153,85 @@ func TestRestoredFromBackup(t *testing.T) {
 	seen := viewer.Wait(ctx, t)
 	if string(seen.Stdout) != text || seen.Lost != 0 || seen.Twice != 0 || len(seen.Problems) != 0 {
 		t.Errorf("the run that went on: %d bytes seen, %d written, %d lost, %d twice, told of %q", len(seen.Stdout), len(text), seen.Lost, seen.Twice, seen.Problems)
+	}
+}
+
+// tt says itself what it has not any more, in a record of its own.
+var gapForm = regexp.MustCompile(`^gap .*"bytes":(null|\d+),"reason":"client","message":"([^"]*)"`)
+
+// TestBehindTheBackup loses what was stored, acknowledged and seen after the backup was made. The command goes on, and everybody is told: a viewer that stands
+// behind the backup that its place is not good any more, every viewer that something is missing, and how much.
+func TestBehindTheBackup(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	s := &services{nats: stage.NewCluster(t, binaries, 1<<30), viewers: stage.NewBalancer(t), clients: stage.NewBalancer(t)}
+	s.start(t)
+	browser, client := stage.Token(t, binaries, s.nats.Config, "default", "browser_token"), stage.Token(t, binaries, s.nats.Config, "default", "client_token")
+	going := stage.Talk(t, binaries, s.clients.URL, client, "going", "0.005", strings.Repeat("x", 16_000))
+	before, behind := stage.Watch(ctx, t, s.viewers.URL, browser, "going", "host-1"), stage.Watch(ctx, t, s.viewers.URL, browser, "going", "host-1")
+	stage.Progress(ctx, t, []*stage.Watcher{before, behind}, 100)
+	before.Leave() // with a cursor that is in the backup
+	stage.Progress(ctx, t, []*stage.Watcher{behind}, 10)
+	dir := filepath.Join(t.TempDir(), "backup")
+	s.operate(ctx, t, "backup", "--dir", dir)
+	later := stage.Talk(t, binaries, s.clients.URL, client, "later", "0.01", "") // a run of which the backup knows nothing
+	stage.Progress(ctx, t, []*stage.Watcher{behind}, 800) // what tt forgets it forgets by 4 MiB
+	behind.Leave()
+	stands := behind.Seen().Last
+
+	began := time.Now()
+	for _, server := range s.all {
+		server.Kill()
+	}
+	s.loseAll(ctx, t)
+	s.operate(ctx, t, "restore", "--dir", dir)
+	s.operate(ctx, t, "streams", "--log-replicas", "3")
+	s.start(t)
+	// The log grows past the place at which the viewer stands: only then could a seq be taken for another one.
+	fresh := stage.Watch(ctx, t, s.viewers.URL, browser, "going", "host-1")
+	for fresh.Seen().Last <= stands {
+		stage.Progress(ctx, t, []*stage.Watcher{fresh}, 50)
+	}
+	before.Return(ctx, t)
+	behind.Return(ctx, t)
+	stage.Figure(t, "shown again %v after all was lost", time.Since(began).Round(10*time.Millisecond))
+	text := going.Finish(ctx, t)
+	stage.Figure(t, "tt has ended %v after all was lost", time.Since(began).Round(10*time.Millisecond))
+
+	for name, w := range map[string]*stage.Watcher{"a new viewer": fresh, "a viewer that left before the backup": before} {
+		seen := w.Wait(ctx, t)
+		stdout := string(seen.Stdout)
+		from := 0
+		for from < len(stdout) && stdout[from] == text[from] {
+			from++
+		}
+		missing := len(text) - len(stdout)
+		if missing <= 0 || text[from+missing:] != stdout[from:] {
+			t.Fatalf("%s has %d bytes, written were %d: want one piece missing, it differs from %d on", name, len(stdout), len(text), from)
+		}
+		told := 0
+		for _, p := range seen.Problems {
+			m := gapForm.FindStringSubmatch(p)
+			if m == nil {
+				t.Errorf("%s was told %q", name, p)
+				continue
+			}
+			if !strings.HasSuffix(m[2], "were stored by the server, which does not have them any more") {
+				t.Errorf("%s was told %q", name, m[2])
+			}
+			told++
+		}
+		// tt's own word for it is one record, which is no data.
+		if told != 1 || seen.Lost != 1 || seen.Twice != 0 {
+			t.Errorf("%s misses %d bytes and was told so %d times; %d records lost, %d twice", name, missing, told, seen.Lost, seen.Twice)
+		}
+		stage.Figure(t, "%s: %d of %d bytes of stdout missing", name, missing, len(text))
+	}
+	all := later.Finish(ctx, t)
+	if seen := stage.Watch(ctx, t, s.viewers.URL, browser, "later", "host-1").Wait(ctx, t); string(seen.Stdout) != all || len(seen.Problems) != 0 {
+		t.Errorf("a run that began after the backup: %d bytes seen, %d written, told of %q", len(seen.Stdout), len(all), seen.Problems)
+	}
+	if seen := behind.Wait(ctx, t); !strings.Contains(strings.Join(seen.Problems, "\n"), `"bad_cursor"`) {
+		t.Errorf("a viewer that stood behind the backup was told of %q, want bad_cursor", seen.Problems)
 	}
 }
