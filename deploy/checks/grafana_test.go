@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"sigs.k8s.io/yaml"
 )
 
@@ -123,5 +125,21 @@ func TestDashboardIsWellFormed(t *testing.T) {
 	}
 	if d.SchemaVersion < 36 {
 		t.Errorf("schema version %d", d.SchemaVersion)
+	}
+}
+
+// TestDashboardKeepsGrafanasSchema decodes the dashboard with Grafana's own types, panels' options and queries included: an unknown field, a wrong type or a
+// missing one is an error.
+func TestDashboardKeepsGrafanasSchema(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	var d dashboard.Dashboard
+	if err := d.UnmarshalJSONStrict([]byte(read(t, "../grafana/dashboards/tasktracer.json"))); err != nil && err.Error() != "" { // for the types' errors an empty list is one, too
+		t.Errorf("decode: %v", err)
+	}
+	if err := d.Validate(); err != nil {
+		t.Errorf("validate: %v", err)
+	}
+	if len(d.Panels) < 30 {
+		t.Errorf("%d panels decoded", len(d.Panels))
 	}
 }
