@@ -175,7 +175,7 @@ func TestBehindTheBackup(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "backup")
 	s.operate(ctx, t, "backup", "--dir", dir)
 	later := stage.Talk(t, binaries, s.clients.URL, client, "later", "0.01", "") // a run of which the backup knows nothing
-	stage.Progress(ctx, t, []*stage.Watcher{behind}, 800) // what tt forgets it forgets by 4 MiB
+	stage.Progress(ctx, t, []*stage.Watcher{behind}, 800)                        // what tt forgets it forgets by 4 MiB
 	behind.Leave()
 	stands := behind.Seen().Last
 

@@ -195,6 +195,19 @@ func TestDiskFull(t *testing.T) {
 	w.nothingLost()
 }
 
+// TestLimitExceeded takes from the account the room that it may use on the nodes' disks, as an operator does who sets a limit too low, and gives it back.
+func TestLimitExceeded(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	nats := stage.NewCluster(t, binaries, 1<<30)
+	w := newWorld(ctx, t, nats)
+	nats.Reload(t, "jetstream: enabled", "jetstream: {max_file: 1M}")
+	w.heldBack()
+	nats.Reload(t, "jetstream: {max_file: 1M}", "jetstream: enabled")
+	w.healed()
+	w.nothingLost()
+}
+
 const diskSize = 256 << 20
 
 // smallDisk mounts a file system of its own.

@@ -21,6 +21,7 @@ type Cluster struct {
 	Config  string // for the token service and tokengen
 	Nodes   []*Node
 	secrets string
+	dir     string // of accounts.conf
 	b       Binaries
 }
 
@@ -67,7 +68,7 @@ func NewCluster(t testing.TB, b Binaries, maxBytes int64, stores ...string) *Clu
 }
 
 func newCluster(b Binaries, dir string, stores []string) (*Cluster, error) {
-	c := &Cluster{secrets: filepath.Join(dir, "secrets"), b: b}
+	c := &Cluster{secrets: filepath.Join(dir, "secrets"), dir: dir, b: b}
 	c.Config = filepath.Join(c.secrets, "config.json")
 	if err := run(dir, b.TaskTracer, "setup", "--dir", c.secrets, "--hosts", "localhost,127.0.0.1"); err != nil {
 		return nil, err
@@ -125,6 +126,27 @@ func (c *Cluster) As(role string) []string {
 
 // Operator gives the flags of the user that may do anything.
 func (c *Cluster) Operator() []string { return c.as("operator") }
+
+// Reload replaces a text in the configuration of the accounts, which must be there, and has each node read it again.
+func (c *Cluster) Reload(t testing.TB, old, new string) {
+	t.Helper()
+	path := filepath.Join(c.dir, "accounts.conf")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q", path, old)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.Nodes {
+		if err := n.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // Leader is the node that leads the log's stream; nil where none is known.
 func (c *Cluster) Leader() *Node {
