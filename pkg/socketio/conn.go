@@ -37,6 +37,7 @@ type Conn struct {
 	sock      *socket       // nil while polling
 	wake      chan struct{} // wakes the polling request that waits for something to send; nil while none does
 	answering bool          // a polling request is waiting or being answered
+	answered  string        // the time stamp of the polling request that got the last messages; "" where it had none
 	posting   bool
 	probing   bool // a WebSocket has been probed: waiting polling requests are to be released
 	release   bool // one polling request is to be released at once

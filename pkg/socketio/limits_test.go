@@ -426,3 +426,49 @@ func TestSessionIDsSayNothing(t *testing.T) {
 		seen[sid] = true
 	}
 }
+
+// A poll that was answered, and is asked again word for word, as a proxy does that repeats requests, would go on behind what the first answer carried. It ends the
+// session instead.
+func TestRepeatedPoll(t *testing.T) {
+	for _, eio := range []int{3, 4} {
+		t.Run(fmt.Sprint("EIO", eio), func(t *testing.T) {
+			conns, closed := make(chan *Conn, 1), make(chan string, 1)
+			_, base := serve(t, Config{Metrics: Metrics{Closed: func(_ int, _, r string) { closed <- r }}}, func(c *Conn) { conns <- c })
+			session := pollingSession(t, base, eio)
+			if eio == 4 {
+				request(t, "POST", session, "40")
+			}
+			c := <-conns
+			poll := func(stamp, want string) {
+				t.Helper()
+				if err := c.Emit(t.Context(), "say", want); err != nil {
+					t.Fatal(err)
+				}
+				for {
+					status, body, _ := request(t, "GET", session+"&t="+stamp, "")
+					if status != http.StatusOK {
+						t.Fatalf("poll %s: %d %s", stamp, status, body)
+					}
+					if strings.Contains(body, want) {
+						return
+					}
+					stamp += "+" // the first one may hear of the connection only
+				}
+			}
+			poll("a", "one")
+			poll("b", "two")
+			poll("", "three") // some have no stamp
+			poll("", "four")
+			poll("c", "five")
+			if err := c.Emit(t.Context(), "say", "six"); err != nil {
+				t.Fatal(err)
+			}
+			if status, body, _ := request(t, "GET", session+"&t=c", ""); status != http.StatusBadRequest || strings.Contains(body, "six") {
+				t.Errorf("the poll that was asked again: %d %s", status, body)
+			}
+			if reason := <-closed; reason != ReasonTransportError {
+				t.Errorf("closed: %s", reason)
+			}
+		})
+	}
+}

@@ -22,7 +22,11 @@ const (
 	rawAnswer = 64 << 10
 )
 
-// poll answers a polling GET when there is something to send.
+// maxStamp is how much is remembered of what makes a request's address unique: a time stamp of some kind, as all clients send it.
+const maxStamp = 64
+
+// poll answers a polling GET when there is something to send. One that was answered already, and comes again with the same time stamp, was sent again by a
+// proxy whose upstream died with the answer: what that carried is gone, and going on would hide it. The session ends, and the client comes anew.
 func (c *Conn) poll(w http.ResponseWriter, r *http.Request) {
 	c.hear()
 	c.mu.Lock()
@@ -36,8 +40,22 @@ func (c *Conn) poll(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	stamp := r.URL.Query().Get("t")
+	if len(stamp) > maxStamp {
+		stamp = ""
+	}
+	if stamp != "" && stamp == c.answered {
+		c.mu.Unlock()
+		refuse(w, http.StatusBadRequest, codeBadRequest, "Bad request")
+		c.end(ReasonTransportError)
+		return
+	}
 	c.answering, c.stuck = true, 0
 	batch, err := c.waitForWork(r.Context())
+	c.answered = ""
+	if len(batch) > 0 {
+		c.answered = strings.Clone(stamp) // not the whole address
+	}
 	c.mu.Unlock()
 	if err == nil {
 		err = c.answer(w, batch, !r.URL.Query().Has("b64"))
