@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -26,9 +27,9 @@ type tier struct {
 	servers  []*stage.Server
 }
 
-func (tr *tier) start(ctx context.Context, t *testing.T, name string) *stage.Server {
+func (tr *tier) start(ctx context.Context, t *testing.T, b stage.Binaries, name string) *stage.Server {
 	t.Helper()
-	s, err := stage.LaunchServer(ctx, binaries, name, tr.role, "127.0.0.1:0", append([]string{"--drain", "1s"}, tr.args...)...)
+	s, err := stage.LaunchServer(ctx, b, name, tr.role, "127.0.0.1:0", append([]string{"--drain", "1s"}, tr.args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func (tr *tier) publish() {
 func (tr *tier) restart(ctx context.Context, t *testing.T, i int) {
 	t.Helper()
 	stop(ctx, t, tr.servers[i].Process, syscall.SIGTERM)
-	tr.servers[i] = tr.start(ctx, t, fmt.Sprintf("%s-%d", tr.role, i))
+	tr.servers[i] = tr.start(ctx, t, binaries, fmt.Sprintf("%s-%d", tr.role, i))
 	tr.publish()
 }
 
@@ -88,9 +89,18 @@ func TestRollingRestart(t *testing.T) {
 		{role: "ingest", args: append(nats.As("ingest"), "--public-url", viewers.URL), balancer: clients},
 		{role: "token", args: append(nats.As("token"), "--config", nats.Config)},
 	}
+	before := binaries
+	if path := os.Getenv("FROM"); path != "" { // an upgrade: what runs first is an older tasktracer
+		before.TaskTracer = path
+		version, err := exec.CommandContext(ctx, path, "version").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stage.Figure(t, "from version %s", version)
+	}
 	for _, tr := range tiers {
 		for i := range 2 {
-			tr.servers = append(tr.servers, tr.start(ctx, t, fmt.Sprintf("%s-%d", tr.role, i)))
+			tr.servers = append(tr.servers, tr.start(ctx, t, before, fmt.Sprintf("%s-%d", tr.role, i)))
 		}
 		tr.publish()
 	}
