@@ -393,7 +393,7 @@ func (a *attachment) unread(p *place, err error) {
 	a.v.s.m.retries.WithLabelValues("read").Inc()
 	if !errors.Is(err, frame.ErrMalformed) {
 		if err != nil && !errors.Is(err, bus.ErrDeleted) {
-			a.v.s.log.Warn("read a run's log", "run", p.key, "seq", p.next, "err", err)
+			a.v.log().Warn("read a run's log", "run", p.key, "seq", p.next, "err", err)
 		}
 		a.again(p, retryLast/2)
 		return
@@ -401,7 +401,7 @@ func (a *attachment) unread(p *place, err error) {
 	// A later version's, most likely: a gateway of that version knows it, and there the viewer's cursor goes on.
 	if !p.unreadable {
 		p.unreadable = true
-		a.v.s.log.Error("a run's log cannot be read by this version", "run", p.key, "seq", p.next, "err", err)
+		a.v.log().Error("a run's log cannot be read by this version", "run", p.key, "seq", p.next, "err", err)
 		a.v.complain(complaint{"unreadable", "the output goes on in a form that this server does not know", a.client.Client})
 	}
 	a.again(p, unreadableRetry)
@@ -495,7 +495,7 @@ func (a *attachment) start(p *place, r *frame.Record) {
 	}
 	info, err := frame.UnmarshalStart(r.Data)
 	if err != nil {
-		a.v.s.log.Warn("a run's start that cannot be read", "run", p.key, "err", err)
+		a.v.log().Warn("a run's start that cannot be read", "run", p.key, "err", err)
 	}
 	a.sendStart(p, info.Task, r.Seq, r.At)
 }

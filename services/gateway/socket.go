@@ -122,7 +122,7 @@ func (v *viewer) noEntry(h hello, err error) {
 	code := auth.Code(err)
 	v.leaving = true
 	if code == "" {
-		v.s.log.Warn("verify a viewer's token", "err", err)
+		v.log().Warn("verify a viewer's token", "err", err)
 		v.turnAway("busy")
 		if h.v2 {
 			v.emit("authenticated", answer{Error: "tokens cannot be verified at the moment", Code: "busy", Retry: 1000})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,9 @@ func newViewer(s *Service, c *socketio.Conn) *viewer {
 		told: map[taskKey]map[string]struct{}{}, attached: map[bus.Client]*attachment{},
 	}
 }
+
+// log says which connection it is.
+func (v *viewer) log() *slog.Logger { return v.s.log.With("conn", v.conn.ID()) }
 
 // start begins the pump, once. The connection's end stops it; Service.end waits for it.
 func (v *viewer) start() bool {
@@ -375,7 +379,7 @@ func (v *viewer) send(event string, arg []byte) { v.put(socketio.NewRawMessage(e
 func (v *viewer) sendAny(event string, arg any) {
 	b, err := json.Marshal(arg)
 	if err != nil {
-		v.s.log.Error("encode", "event", event, "err", err) // a mistake in this program
+		v.log().Error("encode", "event", event, "err", err) // a mistake in this program
 		return
 	}
 	v.send(event, b)

@@ -184,7 +184,7 @@ func refusalFor(x *session, err error) refusal {
 func (s *Service) refuse(x *session, err error) {
 	r := refusalFor(x, err)
 	s.met.authentications.WithLabelValues(r.reason).Inc()
-	s.log.Info("client refused", "reason", r.reason, "err", err, "remote", x.conn.Info().Remote)
+	s.log.Info("client refused", "reason", r.reason, "err", err, "conn", x.conn.ID(), "remote", x.conn.Info().Remote)
 	end := x.conn.Disconnect
 	if r.retry {
 		end = func() { x.conn.Close("busy") } // after a plain close clients come back

@@ -250,6 +250,18 @@ func TestMetricsAreAsListed(t *testing.T) {
 	for _, p := range parts {
 		compare(t, p.Name+" after use", want(p.sections), exposed(ctx, t, p.Server), func(string) bool { return true })
 	}
+	refused := 0
+	for line := range strings.Lines(s.Ingest[0].Stderr()) {
+		var entry struct{ Msg, Conn string }
+		if json.Unmarshal([]byte(strings.TrimSpace(line)), &entry) == nil && entry.Msg == "client refused" {
+			if refused++; entry.Conn == "" {
+				t.Errorf("the log does not say whose connection: %s", line)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("the log says nothing of clients that were refused")
+	}
 	for section, metrics := range sections {
 		for name, m := range metrics {
 			for _, unit := range []string{"seconds", "bytes"} {
