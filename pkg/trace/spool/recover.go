@@ -147,13 +147,16 @@ func noSpool(run string, err error) error {
 	return fmt.Errorf("%w of run %s: %w", ErrNoSpool, run, err)
 }
 
-// load finds the segments. A file that holds nothing sound is set aside, and is a gap; what is not a segment is let be.
+// load finds the segments. A file that holds nothing sound is set aside, and is a gap; what is not a segment is let be. One tt writes a run from its beginning to its
+// end: a file that seems to be another version's is that only where none is of this one.
 func (s *Spool) load() error {
 	entries, err := os.ReadDir(s.dir) // sorted by name
 	if err != nil {
 		return fmt.Errorf("list segments: %w", err)
 	}
 	offset, hurt, previous := int64(0), false, uint64(0)
+	var unsound []string
+	var other error
 	for _, e := range entries {
 		name := filepath.Join(s.dir, e.Name())
 		number, ok := segmentNumber(name)
@@ -165,10 +168,11 @@ func (s *Spool) load() error {
 		}
 		s.number, previous = number, number
 		segs, err := openSegment(name, s.sum, s.last, offset)
-		if errors.Is(err, errTorn) {
-			if err := s.cfg.rename(name, strings.TrimSuffix(name, segmentExt)+badExt); err != nil {
-				return fmt.Errorf("set a damaged segment aside: %w", err)
-			}
+		if errors.Is(err, ErrVersion) {
+			other = err
+		}
+		if errors.Is(err, ErrVersion) || errors.Is(err, errTorn) {
+			unsound = append(unsound, name)
 			hurt, offset = true, -1
 			if info, err := e.Info(); err == nil {
 				s.torn += info.Size()
@@ -191,6 +195,14 @@ func (s *Spool) load() error {
 		}
 		if hurt {
 			offset = -1
+		}
+	}
+	if other != nil && len(s.segs) == 0 {
+		return other
+	}
+	for _, name := range unsound {
+		if err := s.cfg.rename(name, strings.TrimSuffix(name, segmentExt)+badExt); err != nil {
+			return fmt.Errorf("set a damaged segment aside: %w", err)
 		}
 	}
 	s.peak = s.total
