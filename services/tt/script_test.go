@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"flag"
@@ -57,7 +56,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": server, "sent": sent, "ended": ended, "signal": sendSignal, "await": await, "cut": cut, "spools": spools, "runs": runs, "lost": lost,
-			"hello": hello, "sleepfor": sleepFor, "sentsum": sentSum, "everyrun": everyRun,
+			"hello": hello, "sleepfor": sleepFor, "everyrun": everyRun,
 		},
 	})
 }
@@ -315,14 +314,4 @@ func sleepFor(ts *testscript.TestScript, neg bool, args []string) {
 	ms, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	<-time.After(time.Duration(ms) * time.Millisecond)
-}
-
-// sentsum compares the run's output with a file, by its sum.
-func sentSum(ts *testscript.TestScript, neg bool, args []string) {
-	run := arrive(ts, "end", tracetest.Ended)
-	want, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	if sha256.Sum256(run.Output("")) != sha256.Sum256(want) {
-		ts.Fatalf("the server has %d bytes that are not the %d of %s", len(run.Output("")), len(want), args[0])
-	}
 }
