@@ -298,3 +298,14 @@ func notIgnored(all ...os.Signal) []os.Signal {
 	}
 	return heard
 }
+
+// hearSignals returns when every signal that has come by now has been passed to who wants to hear it: the kernel and Go give signals that wait by their numbers, and that of
+// a window's change, which does no harm, is greater than theirs.
+func hearSignals() {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGWINCH)
+	defer signal.Stop(heard)
+	if syscall.Kill(syscall.Getpid(), syscall.SIGWINCH) == nil {
+		<-heard
+	}
+}

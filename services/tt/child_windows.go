@@ -164,3 +164,6 @@ func signalExit(s os.Signal) trace.Exit {
 const sigPipe = syscall.SIGPIPE
 
 func endSignals() []os.Signal { return []os.Signal{os.Interrupt} }
+
+// hearSignals is of systems that have signals.
+func hearSignals() {}

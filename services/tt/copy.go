@@ -24,6 +24,13 @@ func copyThrough(sys system, r *trace.Run) trace.Exit {
 	for {
 		select {
 		case err := <-done:
+			// Ctrl-C ends the writer of the pipe as well, and its end may be seen first.
+			hearSignals()
+			select {
+			case s := <-signals:
+				return signalExit(s)
+			default:
+			}
 			if err != nil && !broken(err) {
 				r.Note("reading or writing failed: " + err.Error())
 				fmt.Fprintln(sys.stderr, "tt:", err)

@@ -308,6 +308,21 @@ func TestPipelineOnTerminal(t *testing.T) {
 	s.state(pid, gone)
 }
 
+// What is piped into tt ends by Ctrl-C, and tt with it, as cat would; what had come is sent.
+func TestFedOnTerminal(t *testing.T) {
+	s := startShell(t)
+	s.press("{ echo first; sleep 1000; } | tt -n fed\r")
+	s.server.Wait(t, "the first line", func(r *tracetest.Run) bool { return string(r.Output("STDOUT")) == "first\n" })
+	s.press(ctrlC)
+	s.await(`\$ `)
+	s.press("echo code $?\r")
+	s.await(`code 130\r\n`)
+	run := s.server.Wait(t, "end", tracetest.Ended)
+	if *run.Code != 130 || run.Signal != "SIGINT" || string(run.Output("STDOUT")) != "first\n" {
+		t.Errorf("ended with %d %s, %q", *run.Code, run.Signal, run.Output("STDOUT"))
+	}
+}
+
 // --pty=auto gives the command a terminal where tt has one.
 func TestAutomaticTerminal(t *testing.T) {
 	s := startShell(t)
