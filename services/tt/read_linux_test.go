@@ -222,3 +222,38 @@ func TestLastWordsBehindReader(t *testing.T) {
 		t.Errorf("sent %q", sent.String())
 	}
 }
+
+// Where the two cannot be waited for together they are read apart, to the end, or until reading is ended.
+func TestReadApart(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		p, out, errs := outputs(t)
+		b := p.both
+		p.both, p.wake = nil, nil
+		p.out, p.err = os.NewFile(uintptr(b.pipes[0]), "stdout"), os.NewFile(uintptr(b.pipes[1]), "stderr")
+		b.pipes = [2]int{-1, -1}
+		b.close()
+		var got bytes.Buffer
+		read := make(chan struct{}, 9)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.read(&echo{to: writer(func(b []byte) (int, error) { read <- struct{}{}; return len(b), nil }), sent: &got}, &echo{to: io.Discard, sent: io.Discard})
+		}()
+		for _, text := range []string{"one ", "two"} {
+			write(t, out, text)
+			<-read
+		}
+		if ends {
+			out.Close()
+			errs.Close()
+		} else {
+			p.close()
+		}
+		<-done
+		if got.String() != "one two" {
+			t.Errorf("read %q", got.String())
+		}
+		out.Close()
+		errs.Close()
+	}
+}
