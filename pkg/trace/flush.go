@@ -25,6 +25,8 @@ type FlushConfig struct {
 	// Warn and Log are as in Config.
 	Warn func(text string)
 	Log  *slog.Logger
+
+	fault func(op, path string) error // spool.Config.Fault
 }
 
 // Flushed is what became of one run's spool.
@@ -60,7 +62,7 @@ func Flush(ctx context.Context, cfg FlushConfig, report func(Flushed)) error {
 }
 
 func flushOne(ctx context.Context, cfg FlushConfig, meta spool.Meta) (uint64, error) {
-	s, err := spool.Open(spool.Config{Dir: cfg.Dir}, meta.Run)
+	s, err := spool.Open(spool.Config{Dir: cfg.Dir, Fault: cfg.fault}, meta.Run)
 	if err != nil {
 		return 0, err
 	}
