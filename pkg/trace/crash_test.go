@@ -235,11 +235,14 @@ func TestFaultAnywhere(t *testing.T) {
 			var n atomic.Int64
 			s := tracetest.Start(t, tracetest.Faults{})
 			dir := filepath.Join(t.TempDir(), "spool")
+			var mu sync.Mutex
 			hit := ""
 			o := work(t, s, spool.Config{Dir: dir, Fault: func(op, path string) error {
 				if i := int(n.Add(1)) - 1; i < at || i >= at+long {
 					return nil
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				hit += fmt.Sprintf(" %s %s", op, filepath.Base(path))
 				return syscall.ENOSPC
 			}}, func(int) {}, func() {}, func() {})

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -518,9 +519,9 @@ func TestBlockHoldsWithoutDisk(t *testing.T) {
 // What a full disk has left in memory goes to the disk once that has room again: then it survives the process.
 func TestDiskComesBack(t *testing.T) {
 	dir := t.TempDir()
-	full := false
+	var full atomic.Bool
 	s := Create(Config{Dir: dir, Fault: func(op, _ string) error {
-		if full && (op == "write" || op == "create") {
+		if full.Load() && (op == "write" || op == "create") {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -537,7 +538,7 @@ func TestDiskComesBack(t *testing.T) {
 		}
 	}
 	write(3)
-	full = true
+	full.Store(true)
 	write(12) // two segments in memory
 	if st := s.Status(); st.OnDisk || !errors.Is(st.Trouble, syscall.ENOSPC) {
 		t.Fatalf("with a full disk: %+v", st)
@@ -553,7 +554,7 @@ func TestDiskComesBack(t *testing.T) {
 	if s.Status().OnDisk {
 		t.Fatal("a full disk took it")
 	}
-	full = false
+	full.Store(false)
 	s.Sync()
 	if st := s.Status(); !st.OnDisk || st.Trouble != nil {
 		t.Fatalf("with room again: %+v", st)
