@@ -325,12 +325,12 @@ func TestSearch(t *testing.T) {
 // An expression that is small to send and large to compare is refused: it would keep a processor beyond all time-outs.
 func TestSearchRefusesLargeExpressions(t *testing.T) {
 	for _, expr := range []string{`(?:[a-z]?[0-9]?.?){1000}x`, `(?:(?:a?b?c?){30}d?){33}e`, strings.Repeat(`\pL{1000}`, 90)} {
-		if _, err := finder(expr, true, true); err == nil {
+		if _, _, err := finder(expr, true, true); err == nil {
 			t.Errorf("%.40s is taken, with %d steps", expr, steps(expr))
 		}
 	}
 	for _, expr := range []string{`error|panic`, `^\d{4}-\d{2}-\d{2}T.{0,200}(?i:failed)`, `[\p{Han}]{1,100}`, `.{500}`} {
-		if _, err := finder(expr, true, false); err != nil {
+		if _, _, err := finder(expr, true, false); err != nil {
 			t.Errorf("%s is refused: %v", expr, err)
 		}
 	}

@@ -77,7 +77,7 @@ func FuzzLogQuery(f *testing.F) {
 			return // refused before
 		}
 		for _, isRegex := range []bool{false, true} {
-			find, err := finder(expr, isRegex, false)
+			find, _, err := finder(expr, isRegex, false)
 			if err != nil {
 				continue
 			}

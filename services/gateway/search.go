@@ -45,24 +45,15 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.SearchTime)
 	defer cancel()
-	end, err := s.extent(ctx, st.run)
-	if err != nil && !errors.Is(err, frame.ErrVersion) {
+	from, err := s.searchFrom(ctx, st.run, q)
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	if err != nil {
-		end.seq = math.MaxUint64 // what can be read is searched, and then the caller told
-	}
-	x := &search{q: q, w: json.NewEncoder(w), line: 1, over: ctx.Err}
+	x := &search{q: q, w: json.NewEncoder(w), line: max(q.from, 1), over: ctx.Err}
 	x.w.SetEscapeHTML(false)
-	var after, hint uint64
-	if q.from > 1 {
-		if after, hint, err = s.bus.LocateLine(ctx, st.run.Key, q.from-1); err != nil {
-			return err
-		}
-	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flush := http.NewResponseController(w)
-	err = s.readTo(ctx, st.run.Key, after, hint, end.seq, func(st bus.Stored) error {
+	chunk := func(st bus.Stored) error {
 		before := x.hits
 		err := x.chunk(st.Chunk)
 		if x.hits > before {
@@ -72,7 +63,10 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 			err = ctx.Err()
 		}
 		return err
-	}, x.gone)
+	}
+	if err == nil {
+		err = s.readTo(ctx, st.run.Key, from.after, from.hint, from.last, chunk, x.gone)
+	}
 	if err == nil {
 		err = x.endLine(x.last) // the last line may lack its line feed
 	}
@@ -86,8 +80,28 @@ func (s *Service) apiSearch(w http.ResponseWriter, r *http.Request, c auth.Claim
 	return nil
 }
 
+// searchRange is what of a run is searched: from behind seq after, up to seq last.
+type searchRange struct{ after, hint, last uint64 }
+
+func (s *Service) searchFrom(ctx context.Context, run *frame.Run, q searchQuery) (r searchRange, err error) {
+	end, err := s.extent(ctx, run)
+	switch {
+	case errors.Is(err, frame.ErrVersion):
+		end.seq = math.MaxUint64 // what can be read is searched, and then the caller told
+	case err != nil:
+		return r, err
+	}
+	r.last = end.seq
+	if q.from > 1 {
+		r.after, r.hint, err = s.bus.LocateLine(ctx, run.Key, q.from-1)
+		return r, err
+	}
+	return r, nil
+}
+
 type searchQuery struct {
 	find    func(line []byte, n int) [][]int // up to n matches
+	piece   int                              // of a longer line that is searched at once
 	limit   int
 	from    uint64
 	streams streams
@@ -118,14 +132,14 @@ func parseSearch(r *http.Request) (q searchQuery, err error) {
 		return q, err
 	}
 	q.limit = int(limit)
-	q.find, err = finder(text, isRegex, exact)
+	q.find, q.piece, err = finder(text, isRegex, exact)
 	return q, err
 }
 
-// finder makes the function that finds. Plain ASCII text is looked for by comparing bytes, which is some ten times as fast as an expression.
-func finder(text string, isRegex, exact bool) (func([]byte, int) [][]int, error) {
+// finder makes the function that finds, and says how long the piece of a line may be that it is given. Plain ASCII text is looked for by comparing bytes, which is some ten times as fast as an expression.
+func finder(text string, isRegex, exact bool) (find func([]byte, int) [][]int, piece int, err error) {
 	if !isRegex && (exact || ascii(text)) {
-		return plainFinder(text, exact), nil
+		return plainFinder(text, exact), searchPiece, nil
 	}
 	expr := text
 	if !isRegex {
@@ -136,25 +150,42 @@ func finder(text string, isRegex, exact bool) (func([]byte, int) [][]int, error)
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return nil, badRequest("q: %s", err)
+		return nil, 0, badRequest("q: %s", err)
 	}
-	if n := steps(expr); n > maxSteps {
-		return nil, badRequest("q: the expression is too large: %d steps for each character, at most %d", n, maxSteps)
+	cost := steps(expr)
+	if cost > maxSteps {
+		return nil, 0, badRequest("q: the expression is too large: %d steps for each character, at most %d", cost, maxSteps)
+	}
+	piece = searchPiece
+	if cost > largeSteps {
+		piece = largePiece
 	}
 	return func(line []byte, n int) [][]int {
 		var found [][]int
-		for _, m := range re.FindAllIndex(line, n) {
+		for _, m := range re.FindAllIndex(line, min(n, matchesOf(line, cost))) {
 			if m[1] > m[0] { // nothing is no find
 				found = append(found, m)
 			}
 		}
 		return found
-	}, nil
+	}, piece, nil
 }
 
 // maxSteps bounds what an expression may cost for each byte that it is compared with: a repetition of repetitions in 1,000 bytes can make hundreds of
 // thousands, and one line would keep a processor for minutes.
 const maxSteps = 2000
+
+// lineSteps bounds the matches told of one line, by what each of them may cost: an expression can be such that all of the line is looked at for each of
+// them (one of 900 steps took 2 s for each in 64 KiB, and the time was looked at only behind a hundred).
+const lineSteps = 5_000_000
+
+// An expression of more than largeSteps looks at smaller pieces of long lines, so that the time is looked at often enough.
+const (
+	largeSteps = 250
+	largePiece = 16 << 10
+)
+
+func matchesOf(line []byte, steps int) int { return max(1, lineSteps/max(1, steps*len(line))) }
 
 // steps is how large an expression is once its repetitions are written out.
 func steps(expr string) int {
@@ -290,10 +321,10 @@ func (x *search) record(r *frame.Record, offset uint64) error {
 // add takes a part of the line. A line that gets too long is searched piece by piece.
 func (x *search) add(r *frame.Record, part []byte) error {
 	for len(part) > 0 {
-		n := min(len(part), searchPiece)
+		n := min(len(part), x.q.piece)
 		x.text = x.strip[int(r.Kind)-int(frame.Stdout)].strip(x.text, part[:n])
 		part = part[n:]
-		if len(x.text) < searchPiece {
+		if len(x.text) < x.q.piece {
 			continue
 		}
 		if err := x.look(r); err != nil {
