@@ -267,7 +267,7 @@ func refused(t *testing.T, urls, dir string) {
 		"token": {
 			publish: []string{
 				"tt.in.n.t.c.r", "tt.out.n.t.c.r", "$KV.tt_state.r", "$KV.tt_lease.p", "tt.hb.p", "tt.svc.tokens.verify",
-				"$JS.API.STREAM.DELETE.TT_OUTPUT", "$JS.API.STREAM.PURGE.TT_OUTPUT", "$JS.API.DIRECT.GET.TT_OUTPUT", "$JS.API.STREAM.MSG.GET.TT_OUTPUT",
+				"$JS.API.STREAM.DELETE.TT_OUTPUT", "$JS.API.STREAM.PURGE.TT_OUTPUT", "$JS.API.STREAM.MSG.DELETE.TT_OUTPUT", "$JS.API.DIRECT.GET.TT_OUTPUT", "$JS.API.STREAM.MSG.GET.TT_OUTPUT",
 			},
 			subscribe: []string{">", "tt.in.>", "tt.out.>", "_INBOX_ingest.>", "_INBOX_gateway.>"},
 		},

@@ -550,7 +550,7 @@ func (a *Appender) fail(err error) {
 	}
 	switch {
 	case errors.Is(err, ErrDeleted):
-		a.b.purgeDeleted(a.path) // a publish of ours may have got in behind the deletion
+		a.b.eraseDeleted(a.path) // a publish of ours may have got in behind the deletion
 	case errors.Is(err, ErrTaken):
 		a.b.met.taken.Inc()
 	default:

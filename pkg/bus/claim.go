@@ -268,7 +268,7 @@ func (a *Appender) takeState(ctx context.Context, t *tailOf, before stateEntry) 
 		return &stateEntry{run: a.snapshot()}, nil
 	})
 	if errors.Is(err, ErrDeleted) {
-		a.b.purgeDeleted(a.path) // the claim got in behind the deletion
+		a.b.eraseDeleted(a.path) // the claim got in behind the deletion
 	}
 	a.state = e
 	return err

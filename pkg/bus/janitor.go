@@ -470,7 +470,7 @@ func (j *janitor) sweepLeftovers(ctx context.Context, left *int) error {
 	}
 	j.mu.Unlock()
 	for p, m := range due {
-		first, err := j.b.leaderChunkFrom(ctx, j.b.live, p, 1)
+		first, err := j.b.fromLeader(ctx, j.b.live, logStream, getRequest{Seq: 1, NextFor: prefixIn + p})
 		if err != nil {
 			return fmt.Errorf("look for what is left of %s: %w", m.key, err)
 		}
@@ -478,7 +478,11 @@ func (j *janitor) sweepLeftovers(ctx context.Context, left *int) error {
 		if m.why == whyEvicted {
 			below = m.upTo + 1 // what lies behind was appended since, by a run that came back
 		}
-		if first != nil && (below == 0 || first.StreamSeq < below) {
+		switch {
+		case first == nil || below > 0 && first.seq >= below:
+		case m.why == whyDeleted:
+			j.b.eraseDeleted(p) // whoever deletes it may be at it, too
+		default:
 			if err := j.b.purge(ctx, logStream, prefixIn+p, below); err != nil {
 				return fmt.Errorf("purge what is left of %s: %w", m.key, err)
 			}

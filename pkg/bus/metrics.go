@@ -13,6 +13,7 @@ type metrics struct {
 	readBytes, readRetries, yields prometheus.Counter
 	goneRecords                    prometheus.Counter
 	settled                        *prometheus.CounterVec // what: detached, lost, exited, disconnected
+	erased                         prometheus.Counter
 	cutRuns, cutBytes              *prometheus.CounterVec // reason: runs, namespace, stream, run, age
 	repeated                       prometheus.Counter
 	reading                        prometheus.Gauge
@@ -58,12 +59,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tasktracer_bus_append_chunk_bytes", Help: "Size of the chunks stored, headers included.",
 			Buckets: prometheus.ExponentialBuckets(256, 4, 6), // to 256 KiB
 		}),
+		erased:   c("erased_messages_total", "Messages of deleted runs that were overwritten."),
 		repeated: c("append_repeated_records_total", "Records that a client sent again, though they were taken; left out."),
 		reading:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasktracer_bus_history_readers", Help: "Reads of the log under way."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.chunks, m.records, m.bytes, m.retries, m.resolved, m.taken, m.reconnects, m.stateWrites, m.stateConflicts, m.slow, m.healed,
-			m.readBytes, m.readRetries, m.yields, m.goneRecords, m.settled, m.cutRuns, m.cutBytes, m.repeated, m.reading, m.append, m.size)
+			m.readBytes, m.readRetries, m.yields, m.goneRecords, m.settled, m.cutRuns, m.cutBytes, m.erased, m.repeated, m.reading, m.append, m.size)
 	}
 	return m
 }

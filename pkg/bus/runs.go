@@ -41,7 +41,8 @@ func (b *Bus) WatchRuns(ctx context.Context, fn func(RunChange), synced func()) 
 }
 
 // DeleteRun removes a run's log and state for good, on every replica, and announces it (WatchRuns: Deleted). What is left is a marker that keeps the
-// run from coming back. Deleting it again is no error. Errors: ErrNotFound where the run is not known, ctx's.
+// run from coming back. The log's bytes are overwritten in the servers' files, which takes milliseconds for each chunk; where ctx ends before that is over
+// it goes on, and ErrErasing is returned. Deleting a run again is no error. Errors: ErrNotFound where the run is not known, ErrErasing, ctx's.
 func (b *Bus) DeleteRun(ctx context.Context, key frame.Key) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -56,7 +57,19 @@ func (b *Bus) DeleteRun(ctx context.Context, key frame.Key) error {
 	if err := b.markRemoved(ctx, key, whyDeleted, known); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	return b.purgeUntilEmpty(ctx, p)
+	erased := make(chan error, 1)
+	if !b.spawn(func() { erased <- b.eraseUntilEmpty(b.ctx, p) }) {
+		return ErrErasing // the janitor does it
+	}
+	select {
+	case err = <-erased:
+	case <-ctx.Done():
+		err = ErrErasing
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
 }
 
 // markRemoved writes the marker in the place of a run's state.
@@ -80,31 +93,11 @@ func (b *Bus) markRemoved(ctx context.Context, key frame.Key, why string, known 
 // purgeSettle is how long a deleted run's log is looked at again: a publish that the leader had let in before the purge is stored behind it.
 const purgeSettle = 200 * time.Millisecond
 
-// purgeUntilEmpty removes a run's chunks, and looks again until nothing of them is left.
-func (b *Bus) purgeUntilEmpty(ctx context.Context, path string) error {
-	for empty := 0; empty < 2; {
-		if err := b.purge(ctx, logStream, prefixIn+path, 0); err != nil {
-			return fmt.Errorf("purge %s: %w", path, err)
-		}
-		if err := sleep(ctx, purgeSettle/2); err != nil {
-			return err
-		}
-		m, err := b.lastMessage(ctx, logStream, prefixIn+path)
-		if err != nil {
-			return fmt.Errorf("purge %s: %w", path, err)
-		}
-		if empty++; m != nil {
-			empty = 0
-		}
-	}
-	return nil
-}
-
-// purgeDeleted is for an owner that finds its run deleted: its last publish may have got in behind the purge.
-func (b *Bus) purgeDeleted(path string) {
+// eraseDeleted is for an owner that finds its run deleted: its last publish may have got in behind the removal.
+func (b *Bus) eraseDeleted(path string) {
 	b.spawn(func() {
-		if err := b.purgeUntilEmpty(b.ctx, path); err != nil && b.ctx.Err() == nil {
-			b.log.Warn("purge of a deleted run", "run", path, "err", err)
+		if err := b.eraseUntilEmpty(b.ctx, path); err != nil && b.ctx.Err() == nil {
+			b.log.Warn("removal of a deleted run", "run", path, "err", err)
 		}
 	})
 }

@@ -31,6 +31,7 @@ const (
 	codeWrongLast    = 10071 // the fence did not hold
 	codeWrongLastNow = 10164 // the same, from a cluster, where another publish to the subject was still under way
 	codeNotFound     = 10059
+	codeNoSequence   = 10043
 	codeReplicas     = 10074
 )
 

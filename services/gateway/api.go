@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"tasktracer/pkg/auth"
+	"tasktracer/pkg/bus"
 	"tasktracer/pkg/frame"
 )
 
@@ -386,11 +388,21 @@ func (s *Service) apiDelete(w http.ResponseWriter, r *http.Request, c auth.Claim
 		return err
 	}
 	k := st.run.Key
-	if err := s.bus.DeleteRun(r.Context(), k); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), deleteWithin)
+	defer cancel()
+	status := http.StatusNoContent
+	err = s.bus.DeleteRun(ctx, k)
+	if errors.Is(err, bus.ErrErasing) {
+		err, status = nil, http.StatusAccepted
+	}
+	if err != nil {
 		return err
 	}
 	s.m.deleted.Inc()
 	s.log.Info("run was deleted", "ns", k.Namespace, "task", k.Task, "client", k.Client, "run", k.Run)
-	w.WriteHeader(http.StatusNoContent)
+	w.WriteHeader(status)
 	return nil
 }
+
+// deleteWithin is how long a caller waits for a run's bytes to be overwritten, which takes milliseconds for each chunk; then it goes on without it.
+const deleteWithin = 20 * time.Second

@@ -34,6 +34,7 @@ import (
 type rig struct {
 	t    testing.TB
 	nats *natsd.Server
+	dir  string   // of its files
 	bus  *bus.Bus // of the side that writes
 	keys *auth.Keyring
 	log  *slog.Logger
@@ -47,7 +48,8 @@ func newRig(t testing.TB, change ...func(*bus.Config)) *rig {
 	var cancel context.CancelFunc
 	r.ctx, cancel = context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
-	nats, err := natsd.Start(t.Context(), natsd.Config{Dir: t.TempDir()})
+	r.dir = t.TempDir()
+	nats, err := natsd.Start(t.Context(), natsd.Config{Dir: r.dir})
 	if err != nil {
 		t.Fatal(err)
 	}
