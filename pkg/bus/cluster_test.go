@@ -75,6 +75,23 @@ func freeAddr(t testing.TB) string {
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
+	c := startingCluster(t)
+	c.launch(0, 1, 2)
+	return c
+}
+
+// launch starts servers, and waits until they serve.
+func (c *cluster) launch(servers ...int) {
+	var ready sync.WaitGroup
+	for _, i := range servers {
+		ready.Go(func() { c.start(i) })
+	}
+	ready.Wait()
+}
+
+// startingCluster is one that is not launched yet.
+func startingCluster(t testing.TB) *cluster {
+	t.Helper()
 	c := &cluster{t: t, cmds: make([]*exec.Cmd, 3)}
 	dir := t.TempDir()
 	var routes, listens []string
@@ -89,11 +106,6 @@ func startCluster(t testing.TB) *cluster {
 		c.urls = append(c.urls, "nats://"+addr)
 		c.specs = append(c.specs, strings.Join([]string{filepath.Join(dir, name), addr, name, listens[i], strings.Join(routes, ",")}, "|"))
 	}
-	var ready sync.WaitGroup
-	for i := range 3 {
-		ready.Go(func() { c.start(i) })
-	}
-	ready.Wait()
 	t.Cleanup(func() {
 		for i := range c.cmds {
 			c.kill(i)
@@ -356,4 +368,40 @@ func TestClusterReplicas(t *testing.T) {
 	if !proven {
 		t.Error("nothing was read while there was no leader")
 	}
+}
+
+// Whoever starts first makes the stream and the buckets; on a cluster that is only just coming up, several at once, and none may end over it.
+func TestClusterIsSetUpByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts three servers")
+	}
+	c := startingCluster(t)
+	var wg sync.WaitGroup
+	for i := range 9 {
+		wg.Go(func() {
+			cfg := Config{Name: fmt.Sprint("starts-", i), URL: c.urls[i%2], MaxBytes: 128 << 20, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+			b, err := Open(deadline(t), cfg)
+			if err != nil {
+				t.Errorf("start %d: %v", i, err)
+				return
+			}
+			defer b.Close()
+			for _, name := range []string{logStream, stateStream, leaseStream, revokeStream} {
+				err := retry(deadline(t), func() error {
+					s, err := b.js.Stream(deadline(t), name)
+					if err == nil && s.CachedInfo().Config.Replicas != 3 {
+						t.Errorf("start %d: %s has %d replicas, want 3", i, name, s.CachedInfo().Config.Replicas)
+					}
+					return err
+				}, b.setupAgain)
+				if err != nil {
+					t.Errorf("start %d: %s: %v", i, name, err)
+				}
+			}
+		})
+	}
+	c.launch(0, 1) // a majority, and too few for three replicas
+	c.launch(2)
+	wg.Wait()
 }

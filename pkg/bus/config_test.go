@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,5 +195,51 @@ func TestSetupAgain(t *testing.T) {
 		if got := b.setupAgain(tc.err); got != tc.want {
 			t.Errorf("%s: %v is worth another try: %v, want %v", name, tc.err, got, tc.want)
 		}
+	}
+}
+
+// unseen is a connection to a server that does not know of a bucket yet which another server of its cluster has: the first questions for it find nothing.
+type unseen struct {
+	from interface{ InProcessConn() (net.Conn, error) }
+	left *atomic.Int32
+}
+
+func (u unseen) InProcessConn() (net.Conn, error) {
+	c, err := u.from.InProcessConn()
+	return unseenConn{c, u.left}, err
+}
+
+type unseenConn struct {
+	net.Conn
+	left *atomic.Int32
+}
+
+func (c unseenConn) Write(b []byte) (int, error) {
+	ask := []byte("$JS.API.STREAM.INFO." + leaseStream)
+	if bytes.Contains(b, ask) && c.left.Add(-1) >= 0 {
+		b = bytes.ReplaceAll(b, ask, []byte("$JS.API.STREAM.INFO.KV_tt_nosee"))
+	}
+	return c.Conn.Write(b)
+}
+
+// Two processes start at once on a new cluster: what one has made, the server that the other one asks does not know yet.
+func TestBucketThatIsNotSeenYet(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, natsd.Config{})
+	first := open(t, s)
+	if err := first.js.DeleteKeyValue(deadline(t), leaseBucket); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.js.CreateKeyValue(deadline(t), jetstream.KeyValueConfig{Bucket: leaseBucket, Description: "made by another"}); err != nil {
+		t.Fatal(err)
+	}
+	left := &atomic.Int32{}
+	left.Store(3)
+	second := open(t, nil, func(c *Config) { c.InProcess, c.Replicas = unseen{s, left}, 1 })
+	if left.Load() > 0 {
+		t.Error("it was seen at once: this test shows nothing")
+	}
+	if err := second.Ready(deadline(t)); err != nil {
+		t.Error(err)
 	}
 }

@@ -45,6 +45,7 @@ func (b *Bus) setup(ctx context.Context) error {
 	if n := b.live.nc.MaxPayload(); n < leastPayload {
 		return fmt.Errorf("the NATS server takes messages of at most %d bytes, at least %d are needed (its max_payload)", n, leastPayload)
 	}
+	told := ""
 	return retry(ctx, func() error {
 		// A server without a leader does not answer at all: each try has a time-out of its own.
 		actx, cancel := context.WithTimeout(ctx, setupWithin)
@@ -53,7 +54,14 @@ func (b *Bus) setup(ctx context.Context) error {
 			return b.readLimits(actx)
 		}
 		return b.create(actx)
-	}, b.setupAgain)
+	}, func(err error) bool {
+		again := b.setupAgain(err)
+		if text := err.Error(); again && text != told {
+			told = text
+			b.log.Warn("the log is not there yet", "err", err)
+		}
+		return again
+	})
 }
 
 // setupAgain tells whether setting up is worth another try. Who creates what is missing is not told for good that something is: in a cluster, a server that
