@@ -210,6 +210,7 @@ type taskJSON struct {
 	Clients       int     `json:"clients"`
 	Runs          int     `json:"runs"`
 	Running       int     `json:"running"`
+	Failed        int     `json:"failed"` // clients whose latest run did
 	LastStartedAt *int64  `json:"lastStartedAt"`
 	Latest        runJSON `json:"latest"`
 }
@@ -222,14 +223,19 @@ func (s *Service) apiTasks(w http.ResponseWriter, _ *http.Request, c auth.Claims
 		}
 		latest := runs[len(runs)-1]
 		t := taskJSON{Task: task, Runs: len(runs), LastStartedAt: moment(latest.run.Started), Latest: toJSON(latest)}
-		clients := map[string]bool{}
+		clients := map[string]standing{}
 		for _, st := range runs {
-			clients[st.run.Key.Client] = true
+			clients[st.run.Key.Client] = st
 			if !st.run.Past() {
 				t.Running++
 			}
 		}
 		t.Clients = len(clients)
+		for _, st := range clients {
+			if st.failed() {
+				t.Failed++
+			}
+		}
 		tasks = append(tasks, t)
 	})
 	sort.Slice(tasks, func(i, j int) bool { return tasks[i].Task < tasks[j].Task })
@@ -237,6 +243,13 @@ func (s *Service) apiTasks(w http.ResponseWriter, _ *http.Request, c auth.Claims
 		Namespace string     `json:"namespace"`
 		Tasks     []taskJSON `json:"tasks"`
 	}{c.Namespace, tasks})
+}
+
+// failed tells whether a run is over and has not ended well.
+func (st standing) failed() bool {
+	r := st.run
+	signal := string(orNull(r.Exit.Signal))
+	return r.Phase == frame.Gone || r.Phase == frame.Exited && (string(r.Exit.Code) != "0" || signal != "null" && signal != `""`)
 }
 
 // runsOf are a task's runs, the oldest first; none of a task that the token is not good for.

@@ -151,18 +151,21 @@ func TestListsAndRun(t *testing.T) {
 	r.run(frame.Key{Namespace: "other", Task: "secret", Client: "c"}).sync().known(g, "is there", known)
 	first := r.run(key("c")).out("1\n").exit("0").leave().known(g, "is gone", gone)
 	second := r.run(key("c")).out("1\n2\n").sync().known(g, "is there", known)
+	r.run(key("e")).out("1\n").exit("3").leave().known(g, "is gone", gone)
+	r.run(key("f")).out("1\n").exit("3").leave().known(g, "is gone", gone)
+	r.run(key("f")).out("1\n").exit("0").leave().known(g, "is gone", gone)
 	r.run(key("d")).sync().known(g, "is there", known)
 
 	var tasks struct {
 		Namespace string
 		Tasks     []struct {
-			Task                   string
-			Clients, Runs, Running int
-			Latest                 struct{ Client string }
+			Task                           string
+			Clients, Runs, Running, Failed int
+			Latest                         struct{ Client string }
 		}
 	}
 	decode(t, g.get(token, "/api/v1/tasks"), &tasks)
-	if d := cmp.Diff(`{ns [{a/<b> * 1 1 1 {}} {t 2 3 2 {d}}]}`, fmt.Sprint(tasks)); d != "" {
+	if d := cmp.Diff(`{ns [{a/<b> * 1 1 1 0 {}} {t 4 6 2 1 {d}}]}`, fmt.Sprint(tasks)); d != "" {
 		t.Errorf("tasks differ (-want +got):\n%s", d)
 	}
 	var clients struct {
@@ -173,7 +176,7 @@ func TestListsAndRun(t *testing.T) {
 		}
 	}
 	decode(t, g.get(token, "/api/v1/tasks/t/clients"), &clients)
-	if len(clients.Clients) != 2 || clients.Clients[0].Client != "c" || clients.Clients[0].Runs != 2 || clients.Clients[0].Latest.Run != second.key.Run {
+	if len(clients.Clients) != 4 || clients.Clients[0].Client != "c" || clients.Clients[0].Runs != 2 || clients.Clients[0].Latest.Run != second.key.Run {
 		t.Errorf("clients = %+v", clients)
 	}
 	decode(t, g.get(token, "/api/v1/tasks/a%2F%3Cb%3E%20*/clients"), &clients)

@@ -4,6 +4,8 @@ export interface ApiTask {
   task: string;
   clients: number;
   in: number;
+  /** Clients whose latest run failed. */
+  failed: number;
   runs: number;
   state: string;
   startedAt: number;
@@ -96,6 +98,7 @@ export async function listTasks(api: Api, signal?: AbortSignal): Promise<ApiTask
       task: String(t["task"]),
       clients: num(t["clients"]),
       in: num(t["running"]),
+      failed: num(t["failed"]),
       runs: num(t["runs"]),
       state: latest.state,
       startedAt: latest.startedAt || num(t["lastStartedAt"]),

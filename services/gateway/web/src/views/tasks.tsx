@@ -5,7 +5,7 @@ import { ApiError, listTasks, type Api, type ApiTask } from "../api.ts";
 import { address, type Route } from "../route.ts";
 import { ago, duration, moment } from "../rows/time.ts";
 import type { Settings } from "../settings.ts";
-import { ending, mood } from "./model.ts";
+import { ending, mood, type Mood } from "./model.ts";
 import { Light, Notice, useNow } from "./parts.tsx";
 import { TopBar } from "./topbar.tsx";
 
@@ -143,11 +143,12 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
             </thead>
             <tbody>
               {list.slice(0, shown).map((t) => {
-                const r = asRun(t);
+                const m = standing(t);
                 return (
                   <tr key={t.task}>
                     <td class="col-state">
-                      <Light mood={mood(r)} /> <span class={`word ${mood(r)}`}>{ending(r)}</span>
+                      <Light mood={m} />
+                      <span class={`word ${m}`}>{words(t)}</span>
                     </td>
                     <td class="col-task">
                       <a href={taskAddress(t.task)} onClick={(e) => follow(e, () => p.go(routeOf(t.task)))}>
@@ -155,7 +156,7 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
                       </a>
                     </td>
                     <td class="col-in">
-                      {t.in > 0 ? `${t.in} of ${t.clients} in` : t.clients}
+                      {t.in > 0 && t.clients > 1 ? `${t.in} of ${t.clients} in` : t.clients}
                     </td>
                     <td class="col-startedAt" title={moment(t.startedAt)}>
                       {ago(t.startedAt, now)}
@@ -177,8 +178,22 @@ function asRun(t: ApiTask) {
   return { run: "", client: "", state: t.state, startedAt: t.startedAt, endedAt: t.endedAt, code: t.code, signal: t.signal, message: "", cmd: "", host: "", bytes: 0, lines: 0 };
 }
 
+/** How a task stands: a client that failed counts for more than one that still runs, and both for more than the run that began last. */
+function standing(t: ApiTask): Mood {
+  const latest = t.state === "" ? "unknown" : mood(asRun(t));
+  if (t.failed > 0) return latest === "lost" && t.failed === 1 ? "lost" : "failed";
+  return t.in > 0 && latest !== "detached" ? "running" : latest;
+}
+
+/** The same in words: of one client how it ended, of several how many did. */
+function words(t: ApiTask): string {
+  if (t.clients <= 1) return ending(asRun(t));
+  const parts = [t.failed > 0 ? `${t.failed} failed` : "", t.in > 0 ? `${t.in} running` : ""].filter((s) => s !== "");
+  return parts.length > 0 ? parts.join(", ") : ending(asRun(t));
+}
+
 function group(t: ApiTask): string {
-  const m = t.state === "" ? "unknown" : mood(asRun(t));
+  const m = standing(t);
   return m === "lost" ? "failed" : m === "detached" ? "running" : m;
 }
 
