@@ -79,6 +79,7 @@ async function finished(server: Server, browser: Browser): Promise<number> {
     (want) =>
       new Promise<number>((done) => {
         const input = document.querySelector<HTMLInputElement>(".search input")!;
+        input.focus();
         const t = performance.now();
         input.value = "worker-7 handled request 7";
         input.dispatchEvent(new Event("input", { bubbles: true }));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Layout } from "../src/log/layout.ts";
+import { Merged } from "../src/log/merged.ts";
 import { RunLog } from "../src/log/run.ts";
 import { Sparse } from "../src/log/sparse.ts";
 import { Hits } from "../src/search/hits.ts";
@@ -198,4 +199,24 @@ test("records are taken once, and what is missing is said", () => {
   assert.equal(log.info.state, "lost");
   take(23);
   assert.equal(log.missing, 3, "the end has a number of its own");
+});
+
+test("merged by time, and each log in its own order, whatever its clock did", () => {
+  const a = new RunLog("a", "1");
+  const b = new RunLog("b", "2");
+  const rec = (log: RunLog, at: number, type: string, data: string) => log.take({ from: log.info.from, run: log.info.run, cursor: "", data: [{ seq: log.seq + 1, at, type, data }] });
+  const merged = new Merged(() => [a, b]);
+  rec(a, 100, "STDOUT", "a1\n");
+  rec(a, 98, "STDERR", "a2\n");
+  rec(b, 99, "STDOUT", "b1\n");
+  rec(b, 101, "STDOUT", "b2\n");
+  const shown = () => {
+    merged.update();
+    return Array.from({ length: merged.count }, (_, i) => new TextDecoder().decode(merged.get(i)!.bytes));
+  };
+  assert.deepEqual(shown(), ["b1", "a1", "a2", "b2"]);
+  // In a later batch, too.
+  rec(a, 97, "STDOUT", "a3\n");
+  rec(b, 102, "STDOUT", "b3\n");
+  assert.deepEqual(shown(), ["b1", "a1", "a2", "a3", "b2", "b3"]);
 });

@@ -18,7 +18,8 @@ export class Merged implements Source {
   readonly first = 0;
   epoch = 0;
   private items: Item[] = [];
-  private readonly read = new Map<RunLog, { upto: number; epoch: number; version: number }>();
+  /** How far each log was read. `at` is the latest time in it so far: a log's own order stands, whatever its clock did. */
+  private readonly read = new Map<RunLog, { upto: number; at: number; epoch: number; version: number }>();
 
   constructor(private readonly logs: () => Iterable<RunLog>) {}
 
@@ -30,14 +31,17 @@ export class Merged implements Source {
     for (const log of this.logs()) {
       seen.add(log);
       let r = this.read.get(log);
-      if (!r) this.read.set(log, (r = { upto: 0, epoch: log.epoch, version: -1 }));
+      if (!r) this.read.set(log, (r = { upto: 0, at: 0, epoch: log.epoch, version: -1 }));
       if (r.version === log.version) continue;
       r.version = log.version;
       const { layout } = log;
       if (r.epoch !== log.epoch) redo = true;
       // The last row may still grow: it is listed all the same, and read anew each time it is shown.
       let row = Math.max(r.upto, layout.first, layout.count - mergedRows);
-      for (; row < layout.count; row++) fresh.push({ at: layout.timeOf(row), log, row });
+      for (; row < layout.count; row++) {
+        r.at = Math.max(r.at, layout.timeOf(row));
+        fresh.push({ at: r.at, log, row });
+      }
       r.upto = layout.count;
     }
     for (const log of this.read.keys()) if (!seen.has(log)) redo = true;

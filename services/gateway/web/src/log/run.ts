@@ -66,14 +66,13 @@ export class RunLog {
       if (e.line !== undefined && r === e.data[0]) this.layout.lines = e.line;
       if (missing > this.skips) {
         this.missing += missing - this.skips;
-        this.layout.note(`${missing} records are missing here`, true, r.at);
+        this.layout.note(missing === 1 ? "A record is missing here." : `${missing} records are missing here.`, true, r.at);
       }
       this.skips = 0;
       this.seq = r.seq;
       this.bytes += addRecord(this.layout, r);
     }
   }
-
 
   gap(e: GapEvent): void {
     this.version++;

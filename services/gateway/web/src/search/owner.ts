@@ -57,16 +57,25 @@ export class SeekerOwner {
     for (const done of [...this.waiting.values()]) done(undefined);
   }
 
+  /** Starts the seeker, as something is about to be searched for. */
+  warm(): void {
+    this.start();
+    this.rest();
+  }
+
   private tell(m: ToSeeker, transfer: Transferable[] = []): void {
     clearTimeout(this.timer);
-    if (!this.worker) {
-      this.worker = new Worker(SEEKER, { type: "module" });
-      this.worker.onmessage = (e: MessageEvent<FromSeeker>) => {
-        this.waiting.get(e.data.ask)?.(e.data.ranges);
-        this.rest();
-      };
-    }
-    this.worker.postMessage(m, transfer);
+    this.start().postMessage(m, transfer);
+  }
+
+  private start(): Worker {
+    if (this.worker) return this.worker;
+    const worker = new Worker(SEEKER, { type: "module" });
+    worker.onmessage = (e: MessageEvent<FromSeeker>) => {
+      this.waiting.get(e.data.ask)?.(e.data.ranges);
+      this.rest();
+    };
+    return (this.worker = worker);
   }
 
   private rest(): void {

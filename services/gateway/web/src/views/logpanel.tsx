@@ -18,6 +18,8 @@ import { typing, type TaskProps } from "./task.tsx";
 
 type Which = { kind: "run"; from: string; run: string } | { kind: "merged" };
 
+/** Time from a key to the search for what was typed, in ms: whoever types on ends it. */
+const searchSoon = 60;
 /** Time between two searches of a log that grows, in ms. */
 const searchAgain = 500;
 /** Time between two renderings of what stands around the rows, in ms. */
@@ -145,12 +147,12 @@ export function LogPanel(p: LogPanelProps) {
       if (due) timer = window.setTimeout(search, searchAgain);
       due = false;
     };
-    let timer = window.setTimeout(search, 120);
+    let timer = window.setTimeout(search, searchSoon);
     again.current = () => {
       if (busy) due = true;
       else {
         clearTimeout(timer);
-        timer = window.setTimeout(search, 120);
+        timer = window.setTimeout(search, searchSoon);
       }
     };
     return () => {
@@ -265,6 +267,7 @@ export function LogPanel(p: LogPanelProps) {
             placeholder="Search the whole log  ( / )"
             aria-label="Search the log"
             value={query.text}
+            onFocus={() => model.bridge.warm()}
             onInput={(e) => {
               const text = e.currentTarget.value;
               setFound((f) => ({ ...f, at: -1 }));
@@ -296,60 +299,61 @@ export function LogPanel(p: LogPanelProps) {
             </>
           )}
         </div>
-        <span class="space" />
-        {jump === undefined ? (
-          <button type="button" title="Go to a line or a time ( g )" onClick={() => setJump("")}>
-            Go to…
-          </button>
-        ) : (
-          <input
-            class="jump"
-            type="text"
-            ref={(el) => el?.focus()}
-            placeholder="line, 14:03, +90s"
-            aria-label="Line number or time"
-            value={jump}
-            onInput={(e) => setJump(e.currentTarget.value)}
-            onBlur={() => setJump(undefined)}
-            onKeyDown={(e) => {
-              if (e.key === "Enter") void goJump(e.currentTarget.value);
-              else if (e.key === "Escape") setJump(undefined);
-              else return;
-              e.preventDefault();
-              e.stopPropagation();
-            }}
-          />
-        )}
-        <Toggle on={stderr} label="stderr only" hint="Only what was written to stderr ( s )" onClick={() => setStderr(!stderr)} />
-        <Toggle on={settings.wrap} label="Wrap" hint="Wrap long lines ( w )" onClick={() => p.change({ wrap: !settings.wrap })} />
-        <select aria-label="Times" value={settings.time} title="When each line came ( t )" onChange={(e) => p.change({ time: e.currentTarget.value as TimeStyle })}>
-          {times.map((t) => (
-            <option key={t} value={t}>
-              {timeWords[t]}
-            </option>
-          ))}
-        </select>
-        {route.from > 0 && !merged && (
-          <button type="button" title="Copy the chosen lines ( c )" onClick={() => void copy()}>
-            Copy {route.to > route.from ? `${route.to - route.from + 1} lines` : "line"}
-          </button>
-        )}
-        {run && (
-          <select
-            class="menu"
-            value=""
-            aria-label="Download the log"
-            onChange={(e) => {
-              const how = e.currentTarget.value;
-              e.currentTarget.value = "";
-              void download(p.api, p.task, run, how === "plain", say);
-            }}
-          >
-            <option value="">Download</option>
-            <option value="raw">as written</option>
-            <option value="plain">plain text, without colours</option>
+        <div class="actions">
+          {jump === undefined ? (
+            <button type="button" title="Go to a line or a time ( g )" onClick={() => setJump("")}>
+              Go to…
+            </button>
+          ) : (
+            <input
+              class="jump"
+              type="text"
+              ref={(el) => el?.focus()}
+              placeholder="line, 14:03, +90s"
+              aria-label="Line number or time"
+              value={jump}
+              onInput={(e) => setJump(e.currentTarget.value)}
+              onBlur={() => setJump(undefined)}
+              onKeyDown={(e) => {
+                if (e.key === "Enter") void goJump(e.currentTarget.value);
+                else if (e.key === "Escape") setJump(undefined);
+                else return;
+                e.preventDefault();
+                e.stopPropagation();
+              }}
+            />
+          )}
+          <Toggle on={stderr} label="stderr only" hint="Only what was written to stderr ( s )" onClick={() => setStderr(!stderr)} />
+          <Toggle on={settings.wrap} label="Wrap" hint="Wrap long lines ( w )" onClick={() => p.change({ wrap: !settings.wrap })} />
+          <select aria-label="Times" value={settings.time} title="When each line came ( t )" onChange={(e) => p.change({ time: e.currentTarget.value as TimeStyle })}>
+            {times.map((t) => (
+              <option key={t} value={t}>
+                {timeWords[t]}
+              </option>
+            ))}
           </select>
-        )}
+          {route.from > 0 && !merged && (
+            <button type="button" title="Copy the chosen lines ( c )" onClick={() => void copy()}>
+              Copy {route.to > route.from ? `${route.to - route.from + 1} lines` : "line"}
+            </button>
+          )}
+          {run && (
+            <select
+              class="menu"
+              value=""
+              aria-label="Download the log"
+              onChange={(e) => {
+                const how = e.currentTarget.value;
+                e.currentTarget.value = "";
+                void download(p.api, p.task, run, how === "plain", say);
+              }}
+            >
+              <option value="">Download</option>
+              <option value="raw">as written</option>
+              <option value="plain">plain text, without colours</option>
+            </select>
+          )}
+        </div>
       </div>
       <div class="log-host" key="log" ref={host}>
         {status && status.count === 0 && (

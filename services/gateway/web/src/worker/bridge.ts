@@ -86,6 +86,11 @@ export class Bridge {
     };
   }
 
+  /** Somebody is about to search. */
+  warm(): void {
+    this.seeker.warm();
+  }
+
   close(): void {
     this.seeker.end();
     this.worker.terminate();
