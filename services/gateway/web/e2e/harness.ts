@@ -229,7 +229,10 @@ export async function copyAll(page: Page): Promise<string> {
   await page.locator(".tools button", { hasText: /^Copy / }).waitFor();
   await page.evaluate(() => navigator.clipboard.writeText("nothing copied yet"));
   await page.keyboard.press("c");
-  await page.locator(".foot", { hasText: "copied" }).waitFor();
+  const said = page.locator(".foot [role=status]", { hasText: /copied/i });
+  await said.waitFor();
+  const words = await said.textContent();
+  if (!/^Lines? .* copied\.$/.test(words ?? "")) throw new Error(words ?? "");
   return page.evaluate(() => navigator.clipboard.readText());
 }
 

@@ -48,6 +48,7 @@ test("output appears as it is written, stderr is marked, the end is shown, the t
   await row(page, "one");
   assert.ok(!page.url().includes(server.browserToken) && !page.url().includes("accessToken"));
   await page.locator(".badge", { hasText: "running" }).waitFor();
+  await page.waitForFunction(() => document.title.startsWith("running · first · host-1"));
   await c.writeAll([
     ["two\n", "STDOUT"],
     ["oops\n", "STDERR"],
@@ -62,7 +63,9 @@ test("output appears as it is written, stderr is marked, the end is shown, the t
   assert.equal(await page.locator(".cmd").textContent().then((s) => s?.includes("./deploy.sh --all")), true);
   await c.end(3);
   await page.locator(".badge.failed", { hasText: "exit 3" }).waitFor();
-  await page.waitForFunction(() => document.title.startsWith("exit 3 · first · host-1")); // it is set behind the drawing
+  const tab = (title: string, colour: string) =>
+    page.waitForFunction(([title, colour]) => document.title.startsWith(title!) && decodeURIComponent(document.querySelector<HTMLLinkElement>("link[rel~=icon]")!.href).includes(colour!), [title, colour]);
+  await tab("exit 3 · first · host-1", "#cf222e");
   await page.reload();
   await row(page, "<img src=x onerror=alert(1)>");
   await row(page, "see ");
@@ -105,7 +108,24 @@ test("clients are attached and detached by their boxes", async () => {
   assert.deepEqual(await rows(page), ["from b"]);
   await a.end(0);
   await page.locator(".clients li", { hasText: "exit 0" }).waitFor();
-  await b.end(0);
+  await b.end(137, "SIGKILL");
+  await page.locator(".clients li", { hasText: "ended by SIGKILL" }).waitFor();
+  // One that leaves without a word may come back; the view is remembered by the address.
+  const d = new Producer(server, "boxes", "d", "sleep 60");
+  await d.write("from d\n");
+  d.drop();
+  await page.locator(".clients li", { hasText: "connection lost, waiting" }).waitFor();
+  assert.match(page.url(), /view=merged/);
+  await page.keyboard.press("2");
+  await page.locator(".overview", { hasText: "1 failed" }).waitFor();
+  await page.reload();
+  await page.locator(".overview", { hasText: "1 waiting" }).waitFor();
+  await page.goBack();
+  await row(page, "from b");
+  await page.keyboard.press("1");
+  await page.getByLabel("Attach d", { exact: true }).check();
+  await page.getByText("The connection to this client is lost. Its command may still run").waitFor();
+  await row(page, "from d");
   await done(p);
 });
 
@@ -167,31 +187,6 @@ test("following goes on when the window or what stands around the log changes it
     });
   });
   await following();
-  await c.end();
-  await done(p);
-});
-
-test("a server that has a bad time is said to have one, and what is read stays where it is", async () => {
-  const c = new Producer(server, "badtime", "c");
-  await c.write(Array.from({ length: 500 }, (_, i) => `line ${i + 1}\n`).join(""));
-  const p = await openPage(browser, server.page("badtime", "id=c"));
-  const { page } = p;
-  await row(page, "line 500");
-  await page.keyboard.press("g");
-  await page.keyboard.type("200");
-  await page.keyboard.press("Enter");
-  await page.locator(".row.chosen", { hasText: "line 200" }).waitFor();
-  await page.getByLabel("Search the log").fill("line 20");
-  await page.locator(".hits", { hasText: "11 hits" }).waitFor();
-  const log = (await page.$(".log"))!;
-  const before = await rows(page);
-  await page.route("**/clients*", (r) => r.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ detail: "the log does not answer" }) }));
-  await page.locator(".warn", { hasText: "The log does not answer. Trying again…" }).waitFor();
-  await page.unroute("**/clients*");
-  await page.locator(".warn").waitFor({ state: "detached" });
-  assert.equal(await log.evaluate((e) => e.isConnected), true, "the log was made anew");
-  assert.deepEqual(await rows(page), before);
-  assert.equal(await page.getByLabel("Search the log").inputValue(), "line 20");
   await c.end();
   await done(p);
 });
@@ -276,6 +271,7 @@ test("search, jumps, permalinks, filter, times, wrap, copy", async () => {
   await page.keyboard.press("Enter");
   await page.locator(".hits", { hasText: "1 of 4" }).waitFor();
   await page.locator(".row.current mark", { hasText: "needle" }).waitFor();
+  assert.ok(await page.locator("canvas.marks").evaluate((e) => (e as HTMLCanvasElement).getContext("2d")!.getImageData(0, 0, 10, (e as HTMLCanvasElement).height).data.some((v) => v > 0)), "marked beside the bar");
   await page.keyboard.press("Shift+Enter");
   await page.locator(".hits", { hasText: "4 of 4" }).waitFor();
   await row(page, "error 20000");
@@ -357,11 +353,9 @@ test("the browser and the server find the same", async () => {
   for (let i = 0; i < 3000; i++) text += `${words[i % words.length]} ${i} ${words[(i * 7) % words.length]}\n`;
   await c.write(text);
   const shared = JSON.parse(readFileSync(path.join(root, "services/gateway/testdata/strip.json"), "utf8")) as { in: string; want: string }[];
-  for (const s of shared) {
-    // In pieces, as a pipe gives it.
-    for (let i = 0; i < s.in.length; i += 5) await c.write(Buffer.from(s.in).subarray(i, i + 5));
-    await c.write("\n");
-  }
+  // In pieces, as a pipe gives it.
+  const bytes = Buffer.from(shared.map((s) => s.in + "\n").join(""));
+  await c.writeAll(Array.from({ length: Math.ceil(bytes.length / 5) }, (_, i) => [bytes.subarray(i * 5, i * 5 + 5), "STDOUT"]));
   await c.end(0);
   const p = await openPage(browser, server.page("parity", "id=c"));
   const { page } = p;
@@ -650,6 +644,31 @@ test("every view is clean for screen readers and in contrast, in light and in da
 
 // Each of these mostly waits for something that takes its time.
 describe("in the course of time", { concurrency: true }, () => {
+  test("a server that has a bad time is said to have one, and what is read stays where it is", async () => {
+    const c = new Producer(server, "badtime", "c");
+    await c.write(Array.from({ length: 500 }, (_, i) => `line ${i + 1}\n`).join(""));
+    const p = await openPage(browser, server.page("badtime", "id=c"));
+    const { page } = p;
+    await row(page, "line 500");
+    await page.keyboard.press("g");
+    await page.keyboard.type("200");
+    await page.keyboard.press("Enter");
+    await page.locator(".row.chosen", { hasText: "line 200" }).waitFor();
+    await page.getByLabel("Search the log").fill("line 20");
+    await page.locator(".hits", { hasText: "11 hits" }).waitFor();
+    const log = (await page.$(".log"))!;
+    const before = await rows(page);
+    await page.route("**/clients*", (r) => r.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ detail: "the log does not answer" }) }));
+    await page.locator(".warn", { hasText: "The log does not answer. Trying again…" }).waitFor();
+    await page.unroute("**/clients*");
+    await page.locator(".warn").waitFor({ state: "detached" });
+    assert.equal(await log.evaluate((e) => e.isConnected), true, "the log was made anew");
+    assert.deepEqual(await rows(page), before);
+    assert.equal(await page.getByLabel("Search the log").inputValue(), "line 20");
+    await c.end();
+    await done(p);
+  });
+
   test("an expired token is explained, and what was read stays", async () => {
     const c = new Producer(server, "expires", "c");
     await c.write("still here\n");
