@@ -214,6 +214,42 @@ async function live(server: Server, browser: Browser): Promise<void> {
   await p.context.close();
 }
 
+/** The list of a thousand tasks: what a person does with it, and that it is read anew meanwhile. */
+async function tasks(browser: Browser): Promise<void> {
+  const server = await Server.start();
+  for (let i = 0; i < 1000; i += 50) await Promise.all(Array.from({ length: 50 }, (_, k) => new Producer(server, `task-${i + k}`, "c").end(k % 7)));
+  const p = await openPage(browser, `${server.url}/?accessToken=${server.browserToken}`);
+  const { page } = p;
+  await page.locator(".tools [role=status]", { hasText: "1000 tasks" }).waitFor();
+  const { longest, frames } = await page.evaluate(async () => {
+    let longest = 0;
+    new PerformanceObserver((l) => l.getEntries().forEach((e) => (longest = Math.max(longest, e.duration)))).observe({ entryTypes: ["longtask"] });
+    const frames: number[] = [];
+    let last = performance.now();
+    const input = document.querySelector<HTMLInputElement>(".tools input")!;
+    const heads = [...document.querySelectorAll<HTMLElement>("th button")];
+    const begin = last;
+    for (let n = 0; last - begin < 10_000; n++) {
+      await new Promise((f) => requestAnimationFrame(f));
+      const now = performance.now();
+      frames.push(now - last);
+      last = now;
+      if (n % 20 === 0) {
+        input.value = ["t", "ta", "task-1", "task-12", ""][(n / 20) % 5]!;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      if (n % 20 === 10) heads[(n / 10) % heads.length]!.click();
+      document.querySelector<HTMLElement>(".tasks main")!.scrollTop += 40;
+    }
+    return { longest, frames: frames.sort((a, b) => a - b) };
+  });
+  result("a thousand tasks, filtered, sorted, scrolled: frame at the 99th percentile", frames[Math.floor(frames.length * 0.99)]!, "ms", 50);
+  result("a thousand tasks: longest task", longest, "ms", 100);
+  if (p.trouble.length > 0) throw new Error(p.trouble.join("\n"));
+  await p.context.close();
+  await server.close();
+}
+
 const server = await Server.start();
 const browser = await startBrowser();
 try {
@@ -237,6 +273,7 @@ try {
   const theirs = await xterm(browser, bytes);
   result("memory, ours / xterm.js", ours / theirs, "", 0.25);
   await live(server, browser);
+  await tasks(browser);
 } finally {
   await browser.close();
   await server.close();

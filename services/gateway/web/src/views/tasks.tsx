@@ -1,5 +1,6 @@
 // The list of a namespace's tasks.
 
+import { Component } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, listTasks, type Api, type ApiTask } from "../api.ts";
 import { address, type Route } from "../route.ts";
@@ -142,29 +143,9 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
               </tr>
             </thead>
             <tbody>
-              {list.slice(0, shown).map((t) => {
-                const m = standing(t);
-                return (
-                  <tr key={t.task}>
-                    <td class="col-state">
-                      <Light mood={m} />
-                      <span class={`word ${m}`}>{words(t)}</span>
-                    </td>
-                    <td class="col-task">
-                      <a href={taskAddress(t.task)} onClick={(e) => follow(e, () => p.go(routeOf(t.task)))}>
-                        {t.task}
-                      </a>
-                    </td>
-                    <td class="col-in">
-                      {t.in > 0 && t.clients > 1 ? `${t.in} of ${t.clients} in` : t.clients}
-                    </td>
-                    <td class="col-startedAt" title={moment(t.startedAt)}>
-                      {ago(t.startedAt, now)}
-                    </td>
-                    <td class="col-duration">{t.startedAt ? duration(length(t, now)) : ""}</td>
-                  </tr>
-                );
-              })}
+              {list.slice(0, shown).map((t) => (
+                <TaskRow key={t.task} task={t} ago={ago(t.startedAt, now)} took={t.startedAt ? duration(length(t, now)) : ""} go={p.go} />
+              ))}
             </tbody>
           </table>
         )}
@@ -172,6 +153,44 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
       </main>
     </div>
   );
+}
+
+interface RowProps {
+  task: ApiTask;
+  ago: string;
+  took: string;
+  go: (r: Route) => void;
+}
+
+/** A row of the list. The list is read anew every few seconds, and of a thousand rows few look other than before. */
+class TaskRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    const old = this.props;
+    const fields = Object.keys(next.task) as (keyof ApiTask)[];
+    return next.ago !== old.ago || next.took !== old.took || fields.some((k) => next.task[k] !== old.task[k]);
+  }
+
+  render({ task: t, ago, took, go }: RowProps) {
+    const m = standing(t);
+    return (
+      <tr>
+        <td class="col-state">
+          <Light mood={m} />
+          <span class={`word ${m}`}>{words(t)}</span>
+        </td>
+        <td class="col-task">
+          <a href={taskAddress(t.task)} onClick={(e) => follow(e, () => go(routeOf(t.task)))}>
+            {t.task}
+          </a>
+        </td>
+        <td class="col-in">{t.in > 0 && t.clients > 1 ? `${t.in} of ${t.clients} in` : t.clients}</td>
+        <td class="col-startedAt" title={moment(t.startedAt)}>
+          {ago}
+        </td>
+        <td class="col-duration">{took}</td>
+      </tr>
+    );
+  }
 }
 
 function asRun(t: ApiTask) {
