@@ -25,8 +25,12 @@ const final = new Set(["token_missing", "token_invalid", "token_expired", "token
 /** Times between two tries to connect, in ms, each varied by half: the first gateway that answers will do, and a page has one connection. */
 const tryAgain = 100;
 const tryAgainMost = 2000;
-/** A gateway that does not answer for so long, in ms, is stopped or cut off: another one may be reached. */
-const answerWithin = 5000;
+/**
+ * A gateway that does not answer for so long, in ms, is stopped or cut off, and another one may be reached. As it may be the
+ * line that is slow, each try has twice as long as the one before.
+ */
+const answerWithin = 2500;
+const answerWithinMost = 20_000;
 
 /** Ids in one attach, so that a packet stays far below every limit. */
 const attachAtOnce = 200;
@@ -50,8 +54,14 @@ export class Connection {
   ) {
     this.socket = io(url, { transports: ["websocket", "polling"], reconnectionDelay: tryAgain, reconnectionDelayMax: tryAgainMost, timeout: answerWithin, autoConnect: false });
     const s = this.socket;
-    s.on("connect", () => this.hello());
-    s.on("connect_error", (e) => this.lost(e.message));
+    s.on("connect", () => {
+      s.io.timeout(answerWithin);
+      this.hello();
+    });
+    s.on("connect_error", (e) => {
+      s.io.timeout(Math.min(answerWithinMost, 2 * Number(s.io.timeout())));
+      this.lost(e.message);
+    });
     s.on("disconnect", (why) => this.lost(why));
     s.on("authenticated", (m) => this.authenticated(m ?? {}));
     s.on("workerIn", (m) => to.workerIn(m.from));

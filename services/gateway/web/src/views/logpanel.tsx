@@ -264,7 +264,7 @@ export function LogPanel(p: LogPanelProps) {
           <input
             ref={input}
             type="search"
-            placeholder="Search the whole log  ( / )"
+            placeholder="Search all  ( / )"
             aria-label="Search the log"
             value={query.text}
             onFocus={() => model.bridge.warm()}
