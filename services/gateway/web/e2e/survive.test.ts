@@ -1,6 +1,7 @@
 // What may not happen however bad it gets: a line lost or shown twice, a script that runs, a page that hangs.
 
 import assert from "node:assert/strict";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { copyAll, freePort, openPage, Process, Producer, row, Server, startBrowser } from "./harness.ts";
@@ -61,6 +62,47 @@ test("the gateway is killed 20 times under an open page, and nothing is missing 
     over = true;
     await p.context.close();
     await gateway.stop("SIGKILL");
+  }
+});
+
+test("a gateway that takes connections and does not answer is left, and nothing is missing", async () => {
+  // What stands before the gateways: it passes everything on, or takes connections for one that is stopped.
+  let stopped = false;
+  let waiting = 0;
+  const passed = new Set<Socket>();
+  const door = createServer((from) => {
+    from.on("error", () => undefined);
+    if (stopped) {
+      from.once("data", (b) => (waiting += Number(/^upgrade: websocket/im.test(b.toString()))));
+      return;
+    }
+    const to = connect(server.port, "127.0.0.1");
+    to.on("error", () => from.destroy());
+    to.on("close", () => from.destroy());
+    from.on("close", () => to.destroy());
+    from.pipe(to).pipe(from);
+    passed.add(from);
+  });
+  await new Promise<void>((done) => door.listen(0, "127.0.0.1", done));
+  const c = new Producer(server, "stopped", "c");
+  await c.write("before\n");
+  const p = await openPage(browser, server.page("stopped", "id=c", `http://127.0.0.1:${(door.address() as AddressInfo).port}`));
+  try {
+    await row(p.page, "before");
+    stopped = true;
+    for (const s of passed) s.destroy();
+    await p.page.locator(".link.offline").waitFor();
+    while (waiting === 0) await new Promise((done) => setTimeout(done, 20));
+    stopped = false;
+    await c.write("meanwhile\n");
+    // Left alone, a browser's connection would be waited for for 20 s.
+    await row(p.page, "meanwhile", 18_000);
+    await c.end(0);
+    assert.equal(await copyAll(p.page), "before\nmeanwhile\n");
+    assert.deepEqual(p.trouble, []);
+  } finally {
+    await p.context.close();
+    door.close();
   }
 });
 
