@@ -2,6 +2,9 @@ package checks
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,6 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+
+	"tasktracer/services/tasktracer/secrets"
 )
 
 // objects builds the kustomization and decodes each object strictly: an unknown or doubled field is an error.
@@ -106,5 +112,63 @@ func checkPod(t *testing.T, name string, pod corev1.PodSpec) {
 		if c.Resources.Limits.Memory().IsZero() {
 			t.Errorf("%s: memory is not limited", name)
 		}
+	}
+}
+
+// TestNATSValues holds what the chart's values add to its pods to the API's types, and to what `tasktracer setup` makes: the roles' permissions must be where
+// the configuration includes them from.
+func TestNATSValues(t *testing.T) {
+	type patch[V any] struct {
+		Op, Path string
+		Value    V
+	}
+	var values struct {
+		Config struct {
+			Merge map[string]any
+		}
+		Container struct {
+			Patch []patch[corev1.VolumeMount]
+		}
+		PodTemplate struct {
+			Patch []patch[corev1.Volume]
+		}
+	}
+	text := read(t, "../k8s/nats-values.yaml")
+	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
+		t.Fatal(err)
+	}
+	if len(values.Container.Patch) != 1 || len(values.PodTemplate.Patch) != 1 {
+		t.Fatalf("patches: %+v, %+v, want one each", values.Container.Patch, values.PodTemplate.Patch)
+	}
+	mount, volume := values.Container.Patch[0].Value, values.PodTemplate.Patch[0].Value
+	if mount.Name != volume.Name || volume.Projected == nil {
+		t.Fatalf("mounted is %q, there is %+v", mount.Name, volume)
+	}
+	include, _ := values.Config.Merge["accounts$include"].(string)
+	if got := filepath.Join("/etc/nats-config", include); got != filepath.Join(mount.MountPath, "accounts.conf") {
+		t.Errorf("included is %s, mounted at %s", got, mount.MountPath)
+	}
+	dir := t.TempDir()
+	if err := secrets.Generate(dir, []string{"nats"}); err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]bool{}
+	for _, source := range volume.Projected.Sources {
+		switch {
+		case source.ConfigMap != nil:
+			for _, item := range source.ConfigMap.Items {
+				paths[item.Path] = true
+			}
+		case source.Secret != nil:
+			for _, item := range source.Secret.Items {
+				paths[item.Path] = true
+				if _, err := os.Stat(filepath.Join(dir, item.Key)); err != nil {
+					t.Errorf("setup does not make %s", item.Key)
+				}
+			}
+		}
+	}
+	if !paths["accounts.conf"] || !paths["secrets/nats-secrets.conf"] || !strings.Contains(read(t, "../nats/accounts.conf"), `include "secrets/nats-secrets.conf"`) {
+		t.Errorf("projected: %v", paths)
 	}
 }
