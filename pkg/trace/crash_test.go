@@ -90,7 +90,7 @@ func blocks() (all []string) {
 func work(t *testing.T, s *tracetest.Server, cfg spool.Config, wrote func(n int), between, closing func()) Outcome {
 	t.Helper()
 	cfg.Limit = 256 << 10
-	r, err := Start(Config{URL: s.URL, Token: "token", ID: "cli", Name: "crash", Spool: cfg, Deferred: true})
+	r, err := Start(Config{URL: s.URL, Token: "token", ID: "cli", Name: "crash", Spool: cfg, Deferred: true, Linger: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestCrashAnywhere(t *testing.T) {
 	if err := os.CopyFS(again.dir, os.DirFS(middle.dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Flush(t.Context(), FlushConfig{Dir: again.dir, URL: again.server.URL, fault: again.take}, func(Flushed) {}); err != nil {
+	if err := Flush(t.Context(), FlushConfig{Dir: again.dir, URL: again.server.URL, Patience: time.Minute, fault: again.take}, func(Flushed) {}); err != nil {
 		t.Fatal(err)
 	}
 	if len(again.images) < 5 {
@@ -193,7 +193,7 @@ func (im image) recover(t *testing.T, atLeast int) {
 	s := tracetest.StartFrom(t, im.server)
 	flushed := 0
 	for range 2 { // there is nothing to do the second time
-		err := Flush(context.Background(), FlushConfig{Dir: im.dir, URL: s.URL}, func(f Flushed) {
+		err := Flush(context.Background(), FlushConfig{Dir: im.dir, URL: s.URL, Patience: time.Minute}, func(f Flushed) {
 			if flushed++; f.Err != nil {
 				t.Errorf("flushed %+v", f)
 			}

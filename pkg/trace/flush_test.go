@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tasktracer/pkg/frame"
 	"tasktracer/pkg/trace"
@@ -60,7 +61,7 @@ func segments(t *testing.T, dir string) []string {
 // flush sends what is left, and gives what the server has of it then.
 func flush(t *testing.T, dir string, s *tracetest.Server) *tracetest.Run {
 	t.Helper()
-	err := trace.Flush(t.Context(), trace.FlushConfig{Dir: dir}, func(f trace.Flushed) {
+	err := trace.Flush(t.Context(), trace.FlushConfig{Dir: dir, Patience: time.Minute}, func(f trace.Flushed) {
 		if f.Err != nil {
 			t.Errorf("flushed %+v", f)
 		}
