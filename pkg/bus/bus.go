@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,8 +44,7 @@ type Bus struct {
 	beats *beats
 	tails *tails
 
-	opened time.Time
-	led    atomic.Int64 // the age at which the log's leader answered Readable last, in nanoseconds
+	leaderless missing
 }
 
 // Open connects, and creates the stream and the buckets where they are missing. It tries until ctx ends.
@@ -61,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Window, cfg.Readers, cfg.attempt = orDefault(cfg.Window, defaultWindow), orDefault(cfg.Readers, defaultReaders), orDefault(cfg.attempt, attemptWithin)
-	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers)), opened: time.Now()}
+	b := &Bus{cfg: cfg, log: cfg.Log, met: newMetrics(cfg.Metrics), readers: semaphore.NewWeighted(int64(cfg.Readers))}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.owned, b.beats, b.tails = newOwned(b), newBeats(b), newTails()
 	b.owned.watchOwned(cfg.Metrics)
@@ -79,7 +77,6 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		b.Close()
 		return nil, err
 	}
-	b.led.Store(int64(b.age()))
 	return b, nil
 }
 
@@ -128,20 +125,34 @@ const (
 	leaderAnswers = 500 * time.Millisecond
 )
 
-// Readable returns nil when the log can be read: both connections are there, and the stream has a leader or had one a moment ago.
+// Readable returns nil when the log can be read: both connections are there, and the stream has a leader, or it has not been without one for long since
+// this was first asked in vain.
 func (b *Bus) Readable(ctx context.Context) error {
 	lctx, cancel := context.WithTimeout(ctx, leaderAnswers)
 	defer cancel()
 	err := b.Ready(lctx)
-	if err == nil {
-		b.led.Store(int64(b.age()))
+	if b.leaderless.lasts(err != nil, time.Now()) <= electionTakes && b.live.nc.IsConnected() && b.hist.nc.IsConnected() {
 		return nil
 	}
-	if !b.live.nc.IsConnected() || !b.hist.nc.IsConnected() || b.age()-time.Duration(b.led.Load()) > electionTakes {
-		return err
-	}
-	return nil
+	return err
 }
 
-// age is for how long b has been open.
-func (b *Bus) age() time.Duration { return time.Since(b.opened) }
+// missing remembers since when something has been missing.
+type missing struct {
+	mu    sync.Mutex
+	since time.Time // zero while it is there
+}
+
+// lasts takes what was found now, and tells for how long it has been missing.
+func (m *missing) lasts(is bool, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case !is:
+		m.since = time.Time{}
+		return 0
+	case m.since.IsZero():
+		m.since = now
+	}
+	return now.Sub(m.since)
+}

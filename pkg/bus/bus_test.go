@@ -425,7 +425,7 @@ func TestReadable(t *testing.T) {
 	if err := b.Readable(deadline(t)); err != nil {
 		t.Errorf("Readable in an election = %v", err)
 	}
-	b.led.Store(int64(b.age() - electionTakes - 1))
+	b.leaderless.since = time.Now().Add(-electionTakes - 1)
 	if err := b.Readable(deadline(t)); err == nil {
 		t.Error("Readable when an election is over = nil")
 	}
