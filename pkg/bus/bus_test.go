@@ -156,7 +156,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(45 * time.Second)
+	end := time.After(2 * time.Minute) // a replica whose catching up stalls is helped on after half a minute, by NATS
 	for !ok() {
 		select {
 		case <-tick.C:

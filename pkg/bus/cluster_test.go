@@ -311,6 +311,15 @@ func TestClusterReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start(away)
+	t.Cleanup(func() {
+		for _, name := range streams {
+			if s, err := b.js.Stream(deadline(t), name); t.Failed() && err == nil && s.CachedInfo().Cluster != nil {
+				for _, r := range s.CachedInfo().Cluster.Replicas {
+					t.Logf("%s, led by %s: %+v", name, s.CachedInfo().Cluster.Leader, *r)
+				}
+			}
+		}
+	})
 	eventually(t, "the replica is back", func() bool { return copies(b, 3) })
 	for i, url := range c.urls { // a server answers from its own copy first
 		near := connect(0, url)
