@@ -51,8 +51,10 @@ export class LogView {
   private readonly marked = new Marks((texts) => this.redraw(texts));
   private hits: number[] = [];
   private hit = -1;
-  /** The current hit was brought into view, and nobody has scrolled since. */
-  private atHit = false;
+  /** Counts how often somebody went to another place. */
+  moves = 0;
+  /** The count when the current hit was brought into view. */
+  private movedToHit = -1;
   private range: [number, number] = [0, 0];
   private frame = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -166,12 +168,12 @@ export class LogView {
     this.hit = row;
     this.look++;
     this.goTo(row);
-    this.atHit = true;
+    this.movedToHit = this.moves;
   }
 
   /** The current hit is in another row now, as rows before it came or went; where it was in view it stays there. */
   moveHit(row: number): void {
-    if (this.atHit) return this.showHit(row);
+    if (this.movedToHit === this.moves) return this.showHit(row);
     this.hit = row;
     this.look++;
     this.draw();
@@ -248,6 +250,7 @@ export class LogView {
 
   setFollow(on: boolean): void {
     this.following = on;
+    if (on) this.moves++;
     if (on) this.behind = 0;
     this.handle?.follow(on ? this.visible() + overscan : 0);
     this.events.follow(on, this.behind);
@@ -261,6 +264,7 @@ export class LogView {
   }
 
   toStart(): void {
+    this.moves++;
     this.stopFollowing();
     this.scroll.to(this.scroll.first);
     this.putBar();
@@ -269,7 +273,7 @@ export class LogView {
 
   /** Shows a row, in the upper third of the window. */
   goTo(row: number): void {
-    this.atHit = false;
+    this.moves++;
     this.stopFollowing();
     this.scroll.to(row, Math.floor(this.scroll.window / 3));
     this.putBar();
@@ -327,7 +331,7 @@ export class LogView {
     if (this.scroll.moved(this.scroller.scrollTop)) this.putBar();
     const { place } = this.scroll;
     if (place.row !== before.row || place.px !== before.px) {
-      this.atHit = false;
+      this.moves++;
       const up = place.row < before.row || (place.row === before.row && place.px < before.px);
       if (this.following && up && !this.scroll.atEnd) this.stopFollowing();
       else if (!this.following && !up && this.scroll.atEnd) this.setFollow(true);

@@ -86,8 +86,26 @@ export function LogPanel(p: LogPanelProps) {
 
   useLayoutEffect(() => {
     const v = view.current!;
-    let first = true;
+    let epoch = -1;
+    let moves = -1;
+    let busy = false;
     let latest: Status | undefined;
+    // A line in the address is gone to as soon as it is there, and again when rows have other numbers, as those before it came
+    // or turned out to be deleted; but not where somebody has gone elsewhere meanwhile.
+    const toLine = (s: Status) => {
+      const there = route.from > 0 && !merged && (s.live || s.lines >= route.from);
+      if (!there || busy || s.epoch === epoch || (epoch >= 0 && moves !== v.moves)) return;
+      epoch = s.epoch;
+      busy = true;
+      const before = v.moves;
+      void h.rowOfLine(route.from - 1).then((row) => {
+        busy = false;
+        if (before !== v.moves) return;
+        v.goTo(row);
+        moves = v.moves;
+        if (latest) toLine(latest);
+      });
+    };
     let told = 0;
     let timer = 0;
     const h = model.bridge.open({ ...p.spec, stderr } as Spec, (s) => {
@@ -102,11 +120,7 @@ export function LogPanel(p: LogPanelProps) {
       if (due <= 0) tell();
       else timer = window.setTimeout(tell, due);
       v.status(s);
-      // A line in the address is gone to as soon as it is there.
-      if (first && route.from > 0 && !merged && (s.live || s.lines >= route.from)) {
-        first = false;
-        void h.rowOfLine(route.from - 1).then((row) => v.goTo(row));
-      }
+      toLine(s);
     });
     handle.current = h;
     v.setLog(h, route.from === 0 && !live.current.ended);
