@@ -407,7 +407,7 @@ test("the browser and the server find the same", async () => {
     if (!theirs.endsWith(`, ${ours} hits`)) differ.push(`${q}: ${said} here, ${theirs} on the server`);
     // The first of them and the last are in the same lines, and read the same.
     if (found.length === 0) continue;
-    await page.evaluate(() => (document.querySelector(".log")!.scrollTop = 0));
+    await page.locator(".log").press("Home");
     await page.locator("a.line[data-line='1']").waitFor();
     for (const [key, m] of [["Enter", found[0]!], ["Shift+Enter", found[found.length - 1]!]] as const) {
       await page.getByLabel("Search the log").press(key);
