@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -114,22 +115,34 @@ func (a *attachment) refresh(runs []standing) {
 	}
 }
 
+// maxUnheard bounds the runs that a viewer may have cursors of and the roster has not heard of, for one client: each is asked for.
+const maxUnheard = 8
+
 // resume takes up the runs that the viewer has cursors of. A place that this socket has itself is better than what the viewer says.
+//
+// The roster may lag behind the log by seconds: another gateway may have shown more of a run than is known of it here, or a run that is not known at all.
+// So it is the log that tells whether a cursor is good, where the roster alone would refuse it.
 func (a *attachment) resume(cursors []frame.Cursor) {
+	unheard := 0
 	for _, c := range cursors {
 		if a.places[c.Run] != nil {
 			continue
 		}
 		st, ok := a.v.s.roster.get(a.key(c.Run))
+		p := &place{key: a.key(c.Run), next: c.Seq + 1, hint: c.Hint, started: c.Seq > 0, settleAt: checkCursor}
 		// What was stored behind a backup that was restored is gone, and the same seq now names something else.
 		kept := c.Seq == 0 || a.v.s.bus.Kept(c.Life, c.Hint)
-		if !ok || !kept || st.run.Phase.Ended() && c.Seq > st.run.Checkpoint.Seq {
+		switch {
+		case !kept, !ok && unheard == maxUnheard:
 			a.v.complain(badCursor(a.client.Client))
 			continue
-		}
-		p := &place{next: c.Seq + 1, hint: c.Hint, started: c.Seq > 0}
-		if !st.run.Phase.Ended() {
-			p.settleAt = checkCursor
+		case !ok:
+			unheard++
+			a.places[c.Run] = p
+			a.activate(p)
+			continue
+		case st.run.Phase.Ended() && c.Seq <= st.run.Checkpoint.Seq:
+			p.settleAt = settled
 		}
 		a.add(p, st)
 	}
@@ -343,9 +356,11 @@ func (a *attachment) step() (more bool) {
 // pick finds the chunk that comes next in the log, over all of the client's runs.
 func (a *attachment) pick() (next *place, chunk *entry) {
 	now := time.Now()
+	refused := false
 	for _, p := range a.active {
 		p.current = false
 		if p.settleAt != settled && !a.locate(p) {
+			refused = refused || p.settleAt == nowhere
 			continue
 		}
 		e := p.ahead()
@@ -361,7 +376,23 @@ func (a *attachment) pick() (next *place, chunk *entry) {
 			next, chunk = p, e
 		}
 	}
+	if refused {
+		a.forgetRefused()
+		return a.pick()
+	}
 	return next, chunk
+}
+
+// forgetRefused lets go of the places whose cursors the log knows nothing of. The viewer gets of these runs what it gets without a cursor.
+func (a *attachment) forgetRefused() {
+	for _, p := range slices.Clone(a.active) {
+		if p.settleAt == nowhere {
+			a.drop(p)
+			delete(a.places, p.key.Run)
+		}
+	}
+	a.choose(a.v.s.roster.ofClient(a.client))
+	a.tellPresence()
 }
 
 // read gets a place's next chunks from the log.

@@ -45,6 +45,7 @@ const (
 	atEnd                    // behind all that is stored now
 	atTail                   // some lines before the end
 	checkCursor              // next is from a cursor: it must not be ahead of the log
+	nowhere                  // the cursor was ahead of the log, of a run that is over or that there is none of
 )
 
 // ahead is the chunk at hand that holds the wanted seq, or tells that it is gone.
@@ -122,7 +123,9 @@ func endsLine(r *frame.Record) bool {
 
 // locate finds out where a place is; false if that is to be tried again. It does not wait for the log's leader: the feed does, and says when it knows.
 func (a *attachment) locate(p *place) bool {
-	last, sure, unreadable := a.feed.end(p.key.Run, p.least(), p.final())
+	// That a cursor is ahead of the log the leader alone tells: the end that a state speaks of may be one that the run came back from.
+	final := p.final() && p.settleAt != checkCursor
+	last, sure, unreadable := a.feed.end(p.key.Run, p.least(), final)
 	switch p.settleAt {
 	case atEnd:
 		if !sure {
@@ -130,11 +133,16 @@ func (a *attachment) locate(p *place) bool {
 		}
 		p.next, p.started = last+1, true
 	case checkCursor:
-		if p.next > last+1 && !unreadable {
+		unheard := p.st.run == nil
+		if (p.next > last+1 || unheard && last == 0) && !unreadable {
 			if !sure {
 				return false
 			}
 			a.v.complain(badCursor(a.client.Client))
+			if unheard || p.st.run.Phase.Ended() {
+				p.settleAt = nowhere
+				return false
+			}
 			p.next, p.hint, p.started = 1, 0, false
 		}
 	case atTail:

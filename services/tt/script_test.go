@@ -9,10 +9,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +38,8 @@ func TestMain(m *testing.M) {
 
 // The scripts run the real tt, as a process of its own, against a server that speaks the wire over a real socket.
 func TestScript(t *testing.T) {
+	// Where this was started with SIGHUP ignored, by nohup say, the commands would inherit that, and could not trap it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
