@@ -14,8 +14,8 @@ type Column = "task" | "state" | "in" | "startedAt" | "duration";
 
 /** The list is read anew this often, in ms; less often where nobody looks. */
 const refresh = 2000;
-/** Rows beyond the window are rendered in steps of this many. */
-const step = 200;
+/** Rows beyond the window are rendered in steps of this many; another order or filter begins with so many again. */
+const step = 100;
 
 export function taskAddress(task: string): string {
   return address({ task, ids: [], all: false, view: "one", focus: "", run: "", from: 0, to: 0 });
@@ -78,6 +78,11 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
     return rows;
   }, [tasks, filter, only, sort]);
 
+  const choose = (change: () => void) => {
+    change();
+    setShown(step);
+  };
+
   useEffect(() => {
     if (!end.current) return undefined;
     const o = new IntersectionObserver((e) => e.some((x) => x.isIntersecting) && setShown((n) => n + step));
@@ -97,7 +102,7 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
 
   const head = (by: Column, label: string) => (
     <th scope="col" class={`col-${by}`} aria-sort={sort.by === by ? (sort.down ? "descending" : "ascending") : "none"}>
-      <button type="button" onClick={() => setSort({ by, down: sort.by === by ? !sort.down : by === "startedAt" || by === "in" })}>
+      <button type="button" onClick={() => choose(() => setSort({ by, down: sort.by === by ? !sort.down : by === "startedAt" || by === "in" }))}>
         {label}
         <span aria-hidden="true">{sort.by === by ? (sort.down ? " ↓" : " ↑") : ""}</span>
       </button>
@@ -109,8 +114,8 @@ export function TasksPage(p: { api: Api; go: (r: Route) => void; settings: Setti
       <main>
         <div class="tools" key="tools">
           <h1>Tasks</h1>
-          <input ref={input} type="search" placeholder="Filter by name  ( / )" aria-label="Filter tasks by name" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
-          <select aria-label="Show" value={only} onChange={(e) => setOnly(e.currentTarget.value)}>
+          <input ref={input} type="search" placeholder="Filter by name  ( / )" aria-label="Filter tasks by name" value={filter} onInput={(e) => choose(() => setFilter(e.currentTarget.value))} />
+          <select aria-label="Show" value={only} onChange={(e) => choose(() => setOnly(e.currentTarget.value))}>
             <option value="all">all</option>
             <option value="running">running</option>
             <option value="failed">failed</option>
