@@ -1,44 +1,16 @@
 package bus
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"tasktracer/pkg/frame"
 	"tasktracer/pkg/natsd"
+	"tasktracer/pkg/natsd/natsdtest"
 )
-
-// filesWith are the files of a server whose bytes hold a word.
-func filesWith(t testing.TB, dir, word string) (paths []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // files come and go
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(p)
-		if err == nil && bytes.Contains(data, []byte(word)) {
-			paths = append(paths, p)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths
-}
 
 const leaked = "hunter2-in-the-output"
 
@@ -66,11 +38,11 @@ func TestDeletedBytesAreOverwritten(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, startServer(t, natsd.Config{Dir: dir}))
 	leak(t, b, runKey("n", 1), runKey("n", 2))
-	eventually(t, "the output is on the disk", func() bool { return len(filesWith(t, dir, leaked)) > 0 })
+	eventually(t, "the output is on the disk", func() bool { return len(natsdtest.FilesWith(t, dir, leaked)) > 0 })
 	if err := b.DeleteRun(deadline(t), runKey("n", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if left := filesWith(t, dir, leaked); len(left) > 0 {
+	if left := natsdtest.FilesWith(t, dir, leaked); len(left) > 0 {
 		t.Errorf("the output of a deleted run is in %v", left)
 	}
 	if h := read(t, b, runKey("n", 2), 0, 0); strings.Count(h.output(), "harmless") != 10 {
@@ -79,12 +51,12 @@ func TestDeletedBytesAreOverwritten(t *testing.T) {
 
 	// Whoever deletes a run dies behind the marker: the janitor finishes.
 	leak(t, b, runKey("n", 3), runKey("n", 4))
-	eventually(t, "the output is on the disk", func() bool { return len(filesWith(t, dir, leaked)) > 0 })
+	eventually(t, "the output is on the disk", func() bool { return len(natsdtest.FilesWith(t, dir, leaked)) > 0 })
 	if err := b.markRemoved(deadline(t), runKey("n", 3), whyDeleted, true); err != nil {
 		t.Fatal(err)
 	}
 	sweep(t, b, JanitorConfig{})
-	eventually(t, "the janitor has overwritten it", func() bool { return len(filesWith(t, dir, leaked)) == 0 })
+	eventually(t, "the janitor has overwritten it", func() bool { return len(natsdtest.FilesWith(t, dir, leaked)) == 0 })
 }
 
 // On a cluster it goes from the logs of all three. What stays for a while is the servers' journal of what they agreed upon, see docs/log.md.
@@ -98,7 +70,7 @@ func TestDeletedBytesAreOverwrittenOnEveryReplica(t *testing.T) {
 	leak(t, b, runKey("n", 1), runKey("n", 2))
 	inLog := func() (n int) {
 		for _, spec := range c.specs {
-			for _, p := range filesWith(t, strings.SplitN(spec, "|", 2)[0], leaked) {
+			for _, p := range natsdtest.FilesWith(t, strings.SplitN(spec, "|", 2)[0], leaked) {
 				if strings.Contains(p, "/streams/"+logStream+"/") {
 					n++
 				}

@@ -2,16 +2,13 @@ package gateway
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tasktracer/pkg/auth"
 	"tasktracer/pkg/frame"
+	"tasktracer/pkg/natsd/natsdtest"
 )
 
 // A secret that got into a run's output is gone once the run is deleted: from open pages, from what every gateway keeps, and from the log's files.
@@ -39,7 +36,7 @@ func TestDeletedIsNowhere(t *testing.T) {
 			t.Fatalf("gateway %d keeps %d chunks in the ring and %d in the cache: this test shows nothing", i, inRing, inCache)
 		}
 	}
-	if n := len(filesWith(t, r.dir, secret)); n == 0 {
+	if n := len(natsdtest.FilesWith(t, r.dir, secret)); n == 0 {
 		t.Fatal("nothing is on the disk: this test shows nothing")
 	}
 
@@ -47,7 +44,7 @@ func TestDeletedIsNowhere(t *testing.T) {
 	if a := gates[0].request(http.MethodDelete, base, "/api/v1/runs/"+w.key.Run); a.status != http.StatusNoContent {
 		t.Fatalf("DELETE = %d %s, want %d", a.status, a.body, http.StatusNoContent)
 	}
-	if left := filesWith(t, r.dir, secret); len(left) > 0 {
+	if left := natsdtest.FilesWith(t, r.dir, secret); len(left) > 0 {
 		t.Errorf("it is in %v", left)
 	}
 	for i, e := range eyes {
@@ -85,29 +82,4 @@ func kept(g *gate, k frame.Key) (inRing, inCache int) {
 		}
 	}
 	return inRing, inCache
-}
-
-// filesWith are the files whose bytes hold a word.
-func filesWith(t testing.TB, dir, word string) (paths []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // files come and go
-		}
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(p)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if bytes.Contains(data, []byte(word)) {
-			paths = append(paths, p)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths
 }

@@ -787,7 +787,14 @@ func TestCursorOfNothing(t *testing.T) {
 	for range 5000 {
 		many = append(many, frame.Cursor{Run: "run-" + rid(), Seq: 7}.String())
 	}
-	e := g.watch(r.browser("ns"), "t", []string{"c"}, `,"history":"all","after":{"c":`+quote(many)+`}`, true)
+	e := g.watch(r.browser("ns"), "t", []string{"many"}, `,"after":{"many":`+quote(many)+`}`, true)
 	e.await("problem", len(many))
-	e.await("live", 1)
+	g.s.feeds.mu.Lock()
+	f := g.s.feeds.all[bus.Client{Namespace: "ns", Task: "t", Client: "many"}]
+	g.s.feeds.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.runs); n > maxUnheard {
+		t.Errorf("the log was asked for %d runs, want at most %d", n, maxUnheard)
+	}
 }
